@@ -1,0 +1,1 @@
+"""Measures what a backend does: task quality, latency and memory, and judges reports by gates."""
