@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from benchmarks.quality import CiderD, bleu, cider_d, tokenize
+from benchmarks.quality import (
+    CiderD,
+    bleu,
+    bootstrap_interval,
+    character_error_rate,
+    cider_d,
+    edit_distance,
+    exact_match,
+    normalize_answer,
+    tokenize,
+    vqa_accuracy,
+    word_accuracy,
+    word_error_rate,
+)
 
 WORDS = ("a", "the", "dog", "cat", "man", "woman", "red", "sits", "runs", "on", "in", "grass", "ball", "near")
 
@@ -115,3 +132,103 @@ def test_metrics_refuse_counts_that_do_not_match() -> None:
 )
 def test_tokenize_as_the_coco_evaluation(caption: str, tokens: str) -> None:
     assert list(tokenize(caption)) == tokens.split()
+
+
+@pytest.mark.parametrize(
+    ("answer", "normal"),
+    [
+        ("The Two dogs.", "2 dogs"),
+        ("None", "0"),
+        ("a red-and-white umbrella", "red and white umbrella"),
+        ("1,000", "1000"),
+        ("3.5 miles", "3.5 miles"),
+        ("dont know", "don't know"),
+        ("couldntve", "couldn't've"),
+        ("black/white", "black white"),
+        ("yes!", "yes"),
+        ("well, were here", "well were here"),
+        ("  ", ""),
+    ],
+)
+def test_answers_are_normalised_as_the_vqa_evaluation(answer: str, normal: str) -> None:
+    assert normalize_answer(answer) == normal
+    assert normalize_answer(normalize_answer(answer)) == normalize_answer(answer)
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "plain", "leave_one_out"),
+    [(0, 0.0, 0.0), (1, 1 / 3, 0.3), (2, 2 / 3, 0.6), (3, 1.0, 0.9), (4, 1.0, 1.0), (10, 1.0, 1.0)],
+)
+def test_vqa_accuracy_counts_the_people_who_agree(agreeing: int, plain: float, leave_one_out: float) -> None:
+    people = ["Two"] * agreeing + ["three"] * (10 - agreeing)
+    assert vqa_accuracy("2", people) == pytest.approx(plain)
+    assert vqa_accuracy("2", people, leave_one_out=True) == pytest.approx(leave_one_out)
+
+
+def test_an_empty_answer_is_never_right() -> None:
+    assert vqa_accuracy("the", ["the", "a", "an"]) == 0.0
+    assert not exact_match("", "dog")
+    assert exact_match("The dog.", "dog")
+    assert exact_match("a", "A")
+    assert not exact_match("the", "a")
+    with pytest.raises(ValueError, match="at least one human answer"):
+        vqa_accuracy("dog", [])
+    with pytest.raises(ValueError, match="needs an expected answer"):
+        exact_match("dog", " ")
+
+
+def slow_edit_distance(left: str, right: str) -> int:
+    table = [list(range(len(right) + 1))]
+    for i, a in enumerate(left, 1):
+        table.append([i])
+        for j, b in enumerate(right, 1):
+            table[i].append(min(table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (a != b)))
+    return table[-1][-1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("abc d", max_size=14), st.text("abc d", max_size=14))
+def test_edit_distance_is_levenshteins(left: str, right: str) -> None:
+    assert edit_distance(left, right) == edit_distance(right, left) == slow_edit_distance(left, right)
+
+
+def test_edit_distance_is_quick_on_whole_pages() -> None:
+    rng = random.Random(0)
+    page = "".join(rng.choice("abcdefgh \n") for _ in range(3000))
+    other = "".join(char for char in page if rng.random() > 0.1)
+    start = time.perf_counter()
+    assert edit_distance("x" + page + "y", "z" + other + "w") == len(page) - len(other) + 2
+    assert time.perf_counter() - start < 2.0
+
+
+def test_error_rates_by_hand() -> None:
+    # "kitten" to "sitting" takes three edits, the standard example.
+    assert edit_distance("kitten", "sitting") == 3
+    assert character_error_rate(["kitten", "same"], ["sitting", "same"]) == pytest.approx(3 / 11)
+    assert character_error_rate(["a  b\nc "], ["a b c"]) == 0.0
+    assert character_error_rate([""], ["abcd"]) == 1.0
+    assert character_error_rate(["abcdef"], ["ab"]) == 2.0
+    assert word_error_rate(["the cat sat"], ["the dog sat down"]) == pytest.approx(2 / 4)
+    assert word_error_rate([""], ["two words"]) == 1.0
+    assert word_accuracy(["EXIT", "stop"], ["exit", "stop"]) == 0.5
+    assert word_accuracy(["EXIT", "stop"], ["exit", "stop"], ignore_case=True) == 1.0
+
+
+@pytest.mark.parametrize("rate", [character_error_rate, word_error_rate, word_accuracy])
+def test_error_rates_refuse_nothing_to_read(rate: Callable[[list[str], list[str]], float]) -> None:
+    for hypotheses, references in ([], []), (["a"], []), (["a"], [""]), ([], ["a"]):
+        with pytest.raises(ValueError, match=r"references|nothing to read"):
+            rate(hypotheses, references)
+
+
+def test_bootstrap_interval_covers_the_mean_and_is_seeded() -> None:
+    rows = np.random.default_rng(1).normal(5.0, 2.0, 400)
+    low, high = bootstrap_interval(rows)
+    # The normal approximation: mean ± 1.96 · deviation / sqrt(n).
+    margin = 1.96 * rows.std() / 20
+    assert low == pytest.approx(rows.mean() - margin, abs=0.05)
+    assert high == pytest.approx(rows.mean() + margin, abs=0.05)
+    assert (low, high) == bootstrap_interval(rows) != bootstrap_interval(rows, seed=1)
+    for bad in (np.array([]), np.array([1.0, np.nan])):
+        with pytest.raises(ValueError, match="needs rows, all of them finite"):
+            bootstrap_interval(bad)
