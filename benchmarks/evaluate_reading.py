@@ -1,0 +1,111 @@
+"""Text read from word crops and from whole pages, against what is written there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.evaluation_data import PageRow, WordRow
+from benchmarks.evaluation_report import EvaluatedModel, Figure, Progress, measure
+from benchmarks.image_store import ImageStore
+from benchmarks.intervals import mean, ratio
+from benchmarks.text_matching import count_found, count_shared_words, drop_illegible, page_text
+from benchmarks.text_metrics import edit_counts, normalize_whitespace
+from mobile_multimodal.results import TaskRequest, TaskResult
+
+__all__ = ["page_figures", "read_images", "word_figures"]
+
+BATCH_SIZE = 4
+
+
+def read_images(
+    model: EvaluatedModel,
+    rows: Sequence[WordRow | PageRow],
+    store: ImageStore,
+    progress: Progress | None,
+) -> list[TaskResult]:
+    """What the model reads in every picture.
+
+    Raises:
+        DataError: a picture that cannot be read.
+    """
+    results: list[TaskResult] = []
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch = rows[start : start + BATCH_SIZE]
+        images = [store.load(row.image, row.where) for row in batch]
+        results.extend(of_image[0] for of_image in model.run(images, [TaskRequest("ocr")]))
+        if progress is not None:
+            progress(len(results), len(rows))
+    return results
+
+
+def word_figures(
+    rows: Sequence[WordRow], results: Sequence[TaskResult]
+) -> tuple[list[Figure], list[dict[str, Any]]]:
+    """CER and words wholly right by source and for all, with case and without; one output row per word."""
+    texts = [normalize_whitespace(result.text) for result in results]
+    figures: list[Figure] = []
+    for group, indices in _groups("words", [row.source for row in rows]).items():
+        read, wanted = [texts[index] for index in indices], [rows[index].text for index in indices]
+        for suffix, ignore_case in (("", False), ("_ignoring_case", True)):
+            counts = edit_counts(read, wanted, ignore_case=ignore_case)
+            figures.append(_percent(f"cer{suffix}_percent", group, counts, ratio))
+            right = (counts[:, 0] == 0).astype(np.float64)
+            figures.append(_percent(f"word_accuracy{suffix}_percent", group, right, mean))
+    outputs = [
+        {"image": row.image, "source": row.source, "text": text, "expected": row.text}
+        for row, text in zip(rows, texts, strict=True)
+    ]
+    return figures, outputs
+
+
+def page_figures(
+    rows: Sequence[PageRow], results: Sequence[TaskResult]
+) -> tuple[list[Figure], list[dict[str, Any]]]:
+    """CER, words and boxes found by source and for all, all without case; one output row per page.
+
+    ``cer_ignoring_case_percent`` compares whole pages in reading order, so a line read in another
+    place counts as wrong; ``word_recall_percent`` does not ask where a word was read;
+    ``end_to_end_recall_percent`` asks for the box (IoU ≥ 0.5) and the exact text.
+    """
+    judged = [
+        drop_illegible(result.regions or (), row.boxes) for row, result in zip(rows, results, strict=True)
+    ]
+    read = [normalize_whitespace(" ".join(region.text for region in regions)) for regions in judged]
+    wanted = [page_text(row.boxes) for row in rows]
+    edits = edit_counts(read, wanted, ignore_case=True)
+    words = np.array([count_shared_words(*pair) for pair in zip(read, wanted, strict=True)])
+    boxes = np.array([count_found(regions, row.boxes) for regions, row in zip(judged, rows, strict=True)])
+    figures: list[Figure] = []
+    for group, indices in _groups("pages", [row.source for row in rows]).items():
+        figures.append(_percent("cer_ignoring_case_percent", group, edits[indices], ratio))
+        figures.append(_percent("word_recall_percent", group, words[indices], ratio))
+        figures.append(_percent("end_to_end_recall_percent", group, boxes[indices], ratio))
+    outputs = [
+        {
+            "image": row.image,
+            "source": row.source,
+            "text": read[index],
+            "expected": wanted[index],
+            "cer_percent": round(100.0 * float(edits[index, 0] / edits[index, 1]), 2),
+        }
+        for index, row in enumerate(rows)
+    ]
+    return figures, outputs
+
+
+def _percent(
+    metric: str, group: str, counts: NDArray[Any], statistic: Callable[[NDArray[Any]], float]
+) -> Figure:
+    return measure(metric, group, counts, statistic, samples=len(counts), scale=100.0)
+
+
+def _groups(label: str, sources: Sequence[str]) -> dict[str, list[int]]:
+    """Row numbers under the label, and under ``label: source``."""
+    groups = {label: list(range(len(sources)))}
+    for source in sorted(set(sources)):
+        groups[f"{label}: {source}"] = [index for index, name in enumerate(sources) if name == source]
+    return groups
