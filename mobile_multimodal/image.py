@@ -213,13 +213,9 @@ def _from_pillow(picture: Image.Image, source: str) -> LoadedImage:
         raise ImageError(f"{source} is in the LAB colour mode", remedy="save it as RGB")
     try:
         notes = _animation_note(picture)
-        # Pillow turns a TIFF upright by itself while it loads, and forgets that it did.
-        tiff_orientation = _orientation(picture) if picture.format == "TIFF" else 1
         picture.load()
-        orientation = _orientation(picture)
-        upright = picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
-        if upright is not picture or tiff_orientation in _UPRIGHT:
-            notes.append("turned upright as its EXIF says")
+        turn = _UPRIGHT.get(_orientation(picture))
+        upright = picture if turn is None else picture.transpose(turn)
         pixels = _to_rgb(upright, notes, is_16_bit=picture.format in ("PNG", "PPM"))
     except _DAMAGE as exc:
         raise _damaged(source, exc) from exc

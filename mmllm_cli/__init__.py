@@ -1,0 +1,1 @@
+"""The mmllm command line: one file per command reads options, calls one function and prints."""

@@ -1,0 +1,93 @@
+"""From a task's result to its JSON row and to the line that a person reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmllm_cli.console import dim, one_line
+from mmllm_cli.errors_to_exit import error_row
+from mmllm_cli.picture_tasks import PictureOutcome
+from mobile_multimodal.errors import MmllmError
+from mobile_multimodal.results import TaskResult, TextRegion
+
+__all__ = ["Verdict", "failed_row", "judge", "result_row", "results_row", "spoken"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A result and whether it stands; one that does not keeps its confidence and is told as "not sure"."""
+
+    result: TaskResult
+    is_sure: bool
+
+
+def judge(result: TaskResult, min_confidence: float) -> Verdict:
+    """Abstain below ``min_confidence``: from lines of text one by one, from a caption or an answer whole."""
+    if result.confidence is None or not min_confidence:
+        return Verdict(result, is_sure=True)
+    if not result.regions:
+        return Verdict(result, is_sure=result.confidence >= min_confidence)
+    kept = tuple(region for region in result.regions if region.confidence >= min_confidence)
+    if len(kept) == len(result.regions):
+        return Verdict(result, is_sure=True)
+    if not kept:
+        return Verdict(dataclasses.replace(result, regions=()), is_sure=False)
+    confidence = sum(region.confidence for region in kept) / len(kept)
+    text = "\n".join(region.text for region in kept)
+    return Verdict(dataclasses.replace(result, text=text, regions=kept, confidence=confidence), is_sure=True)
+
+
+def result_row(outcome: PictureOutcome, verdict: Verdict, model: str) -> dict[str, Any]:
+    """The JSON row of one task on one picture."""
+    fields = _task_fields(verdict, outcome.read_ms)
+    return {"image": outcome.picture.name, **fields, "model": model, "notes": _notes(outcome)}
+
+
+def results_row(outcome: PictureOutcome, verdicts: Sequence[Verdict], model: str) -> dict[str, Any]:
+    """The JSON row of several tasks on one picture, under ``results``."""
+    results = [_task_fields(verdict, outcome.read_ms) for verdict in verdicts]
+    return {"image": outcome.picture.name, "results": results, "model": model, "notes": _notes(outcome)}
+
+
+def failed_row(outcome: PictureOutcome, error: MmllmError) -> dict[str, Any]:
+    """The JSON row of a picture that was refused."""
+    return {"image": outcome.picture.name, "error": error_row(error)}
+
+
+def spoken(verdict: Verdict, min_confidence: float, *, with_confidence: bool) -> str:
+    """What a person reads: the text, or that it is not sure; the confidence dimly behind it on a terminal."""
+    result = verdict.result
+    if not verdict.is_sure:
+        return f"not sure (confidence {result.confidence:.2f} is below {min_confidence:.2f})"
+    text = "\n".join(one_line(line) for line in result.text.splitlines())
+    if not with_confidence or result.confidence is None or result.task == "ocr":
+        return text
+    return text + dim(f"  ({result.confidence:.2f})")
+
+
+def _notes(outcome: PictureOutcome) -> list[str]:
+    return list(outcome.loaded.notes) if outcome.loaded is not None else []
+
+
+def _task_fields(verdict: Verdict, read_ms: float) -> dict[str, Any]:
+    result = verdict.result
+    timings = {"read": read_ms, **result.timings_ms}
+    fields: dict[str, Any] = {
+        "task": result.task,
+        "text": result.text if verdict.is_sure else None,
+        "confidence": None if result.confidence is None else round(float(result.confidence), 4),
+        "timings_ms": {name: round(float(value), 3) for name, value in timings.items()},
+    }
+    if result.question is not None:
+        fields["question"] = result.question
+    if result.regions is not None:
+        fields["regions"] = [_region_fields(region) for region in result.regions]
+    return fields
+
+
+def _region_fields(region: TextRegion) -> dict[str, Any]:
+    box = [[round(float(x), 1), round(float(y), 1)] for x, y in region.box]
+    return {"text": region.text, "box": box, "confidence": round(float(region.confidence), 4)}
