@@ -10,7 +10,13 @@ from typing import Any
 
 from benchmarks.evaluate_answers import answer_figures, answer_questions
 from benchmarks.evaluate_captions import caption_figures, caption_images
-from benchmarks.evaluate_reading import page_figures, read_images, word_figures
+from benchmarks.evaluate_reading import (
+    page_figures,
+    read_images,
+    recognize_crops,
+    recognizer_of,
+    word_figures,
+)
 from benchmarks.evaluation_data import (
     PageRow,
     WordRow,
@@ -119,17 +125,34 @@ def _evaluate_reading(job: _Job) -> Findings:
     rows, store = _text_rows(job.data, job.images)
     words = sample([row for row in rows if isinstance(row, WordRow)], job.limit)
     pages = sample([row for row in rows if isinstance(row, PageRow)], job.limit)
-    results = read_images(job.model, [*words, *pages], store, job.progress)
+    recognizer = recognizer_of(job.model) if words else None
+    whole = len(words) + len(pages)
+    total = whole + (len(words) if recognizer else 0)
+    results = read_images(job.model, [*words, *pages], store, _part(job.progress, 0, total))
+    notes: list[str] = []
     figures: list[Figure] = []
     outputs: list[dict[str, Any]] = []
-    for scored in (
-        word_figures(words, results[: len(words)]) if words else ([], []),
-        page_figures(pages, results[len(words) :]) if pages else ([], []),
-    ):
-        figures += scored[0]
-        outputs += scored[1]
-    notes = ["a word crop goes through the whole pipeline: where no text is detected, it is wrong"]
-    return len(results), figures, notes, outputs
+    if words:
+        notes.append("words, model: through the whole pipeline; where no text is detected, the crop is wrong")
+        texts = {"model": [result.text for result in results[: len(words)]]}
+        if recognizer is not None:
+            notes.append("words, recognizer alone: the crop is taken as one line, nothing is detected")
+            progress = _part(job.progress, whole, total)
+            texts["recognizer alone"] = recognize_crops(recognizer, words, store, progress)
+        found, rows_out = word_figures(words, texts)
+        figures += found
+        outputs += rows_out
+    if pages:
+        notes.append("pages: rows top to bottom, left to right; signs in a street scene have no such order")
+        found, rows_out = page_figures(pages, results[len(words) :])
+        figures += found
+        outputs += rows_out
+    return whole, figures, notes, outputs
+
+
+def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of one part of the work, reported as progress of all of it."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 def _text_rows(data: Path, images: Path | None) -> tuple[list[WordRow | PageRow], ImageStore]:

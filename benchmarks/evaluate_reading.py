@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,13 @@ from benchmarks.image_store import ImageStore
 from benchmarks.intervals import mean, ratio
 from benchmarks.text_matching import count_found, count_shared_words, drop_illegible, page_text
 from benchmarks.text_metrics import edit_counts, normalize_whitespace
+from mobile_multimodal.backends import Backend
+from mobile_multimodal.config import ModelConfig
+from mobile_multimodal.line_reader import read_boxes
 from mobile_multimodal.results import TaskRequest, TaskResult
+from mobile_multimodal.text_boxes import TextBox
 
-__all__ = ["page_figures", "read_images", "word_figures"]
+__all__ = ["ReadsLines", "page_figures", "read_images", "recognize_crops", "recognizer_of", "word_figures"]
 
 BATCH_SIZE = 4
 
@@ -42,22 +46,65 @@ def read_images(
     return results
 
 
+@runtime_checkable
+class ReadsLines(Protocol):
+    """A model whose recognizer can be run by itself; ``MobileMultiModalLLM`` is one."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+
+def recognizer_of(model: EvaluatedModel) -> ReadsLines | None:
+    """The model where its recognizer can be run without the detector, else None."""
+    return model if isinstance(model, ReadsLines) and model.config.ocr is not None else None
+
+
+def recognize_crops(
+    model: ReadsLines, rows: Sequence[WordRow], store: ImageStore, progress: Progress | None
+) -> list[str]:
+    """What the recognizer reads when each picture is one line, without looking for text in it first.
+
+    Raises:
+        DataError: a picture that cannot be read.
+        ValueError: the model reads no text.
+    """
+    if model.config.ocr is None:
+        raise ValueError("this model has no recognizer")
+    texts = []
+    for done, row in enumerate(rows, start=1):
+        pixels = store.load(row.image, row.where).pixels
+        height, width = pixels.shape[:2]
+        whole = TextBox((width / 2.0, height / 2.0), float(width), float(height), 0.0, 1.0)
+        texts.append(read_boxes(model.backend, pixels, [whole], model.config.ocr)[0].text)
+        if progress is not None:
+            progress(done, len(rows))
+    return texts
+
+
 def word_figures(
-    rows: Sequence[WordRow], results: Sequence[TaskResult]
+    rows: Sequence[WordRow], texts_by_system: Mapping[str, Sequence[str]]
 ) -> tuple[list[Figure], list[dict[str, Any]]]:
-    """CER and words wholly right by source and for all, with case and without; one output row per word."""
-    texts = [normalize_whitespace(result.text) for result in results]
+    """CER and words wholly right by source and for all, with case and without; one output row per word.
+
+    ``texts_by_system`` holds the texts that each system read, in the order of the rows.
+    """
     figures: list[Figure] = []
     for group, indices in _groups("words", [row.source for row in rows]).items():
-        read, wanted = [texts[index] for index in indices], [rows[index].text for index in indices]
-        for suffix, ignore_case in (("", False), ("_ignoring_case", True)):
-            counts = edit_counts(read, wanted, ignore_case=ignore_case)
-            figures.append(_percent(f"cer{suffix}_percent", group, counts, ratio))
-            right = (counts[:, 0] == 0).astype(np.float64)
-            figures.append(_percent(f"word_accuracy{suffix}_percent", group, right, mean))
+        wanted = [rows[index].text for index in indices]
+        for system, texts in texts_by_system.items():
+            read = [texts[index] for index in indices]
+            for suffix, ignore_case in (("", False), ("_ignoring_case", True)):
+                counts = edit_counts(read, wanted, ignore_case=ignore_case)
+                figures.append(_percent(f"cer{suffix}_percent", group, counts, ratio, system))
+                right = (counts[:, 0] == 0).astype(np.float64)
+                figures.append(_percent(f"word_accuracy{suffix}_percent", group, right, mean, system))
     outputs = [
-        {"image": row.image, "source": row.source, "text": text, "expected": row.text}
-        for row, text in zip(rows, texts, strict=True)
+        {"image": row.image, "source": row.source, "expected": row.text}
+        | {f"{system} text": normalize_whitespace(texts[index]) for system, texts in texts_by_system.items()}
+        for index, row in enumerate(rows)
     ]
     return figures, outputs
 
@@ -98,9 +145,13 @@ def page_figures(
 
 
 def _percent(
-    metric: str, group: str, counts: NDArray[Any], statistic: Callable[[NDArray[Any]], float]
+    metric: str,
+    group: str,
+    counts: NDArray[Any],
+    statistic: Callable[[NDArray[Any]], float],
+    system: str = "model",
 ) -> Figure:
-    return measure(metric, group, counts, statistic, samples=len(counts), scale=100.0)
+    return measure(metric, group, counts, statistic, samples=len(counts), system=system, scale=100.0)
 
 
 def _groups(label: str, sources: Sequence[str]) -> dict[str, list[int]]:

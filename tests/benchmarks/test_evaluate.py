@@ -6,7 +6,7 @@ import io
 import json
 import math
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from PIL import Image
 
 from benchmarks.evaluate import EvaluationReport, evaluate
 from benchmarks.quality import bleu, cider_d, tokenize
+from mobile_multimodal.backends import Array
+from mobile_multimodal.config import ModelConfig, OcrConfig
 from mobile_multimodal.errors import DataError, UsageError
 from mobile_multimodal.image import LoadedImage
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult, TextRegion
@@ -336,6 +338,52 @@ def test_words_and_pages_are_read_from_a_tar_file_or_a_folder(tmp_path: Path, fo
     assert report.figure("word_accuracy_percent", "words").value == 0.0
     assert report.figure("word_accuracy_ignoring_case_percent", "words").value == 50.0
     assert report.figure("word_accuracy_ignoring_case_percent", "words: icdar15").value == 100.0
+
+
+class LineBackend:
+    """A recognizer that sees "ab" in a bright line and "b" in a dark one."""
+
+    name = "lines"
+    components = ("text_recognizer",)
+
+    def run(self, component: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        assert component == "text_recognizer"
+        pixels = inputs["pixel_values"]
+        probability = np.zeros((len(pixels), 5, 3), np.float32)
+        for index, line in enumerate(np.asarray(pixels, np.float32)):
+            classes = [0, 1, 0, 2, 0] if line[:, :20].mean() > 127 else [0, 0, 2, 2, 0]
+            probability[index, range(5), classes] = 1.0
+        return {"probability": probability}
+
+
+class ReadingModel(ColorModel):
+    """Detects no text at all, but can recognize a line."""
+
+    backend = LineBackend()
+    config = ModelConfig(ocr=OcrConfig(characters="ab"))
+
+    def _answer(self, pixels: np.ndarray[Any, np.dtype[np.uint8]], request: TaskRequest) -> TaskResult:
+        return TaskResult("ocr", "", None, regions=())
+
+
+def test_the_recognizer_is_also_measured_without_the_detector(tmp_path: Path) -> None:
+    for name, level in ("1.png", 250), ("2.png", 5), ("3.png", 5):
+        (tmp_path / name).write_bytes(png(np.full((48, 160, 3), level, np.uint8)))
+    texts = {"1.png": "ab", "2.png": "B", "3.png": "xyz"}
+    path = write_jsonl(
+        tmp_path / "words.jsonl", [{"image": name, "text": text} for name, text in texts.items()]
+    )
+    seen: list[tuple[int, int]] = []
+    report = evaluate(ReadingModel(), path, "ocr", progress=lambda done, total: seen.append((done, total)))
+    assert report.figure("cer_percent", "words").value == 100.0
+    alone = "recognizer alone"
+    assert report.figure("cer_percent", "words", alone).value == pytest.approx(100 * 4 / 6)
+    assert report.figure("word_accuracy_percent", "words", alone).value == pytest.approx(100 / 3)
+    assert report.figure("word_accuracy_ignoring_case_percent", "words", alone).value == pytest.approx(
+        200 / 3
+    )
+    assert seen == [(3, 6), (4, 6), (5, 6), (6, 6)]
+    assert report.rows[0]["recognizer alone text"] == "ab"
 
 
 def test_limit_takes_rows_from_the_whole_file(data: Path) -> None:

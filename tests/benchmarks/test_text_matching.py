@@ -37,7 +37,7 @@ def turned(rng: np.random.Generator) -> Box:
 def test_intersection_agrees_with_opencv(seed: int) -> None:
     rng = np.random.default_rng(seed)
     left, right = turned(rng), turned(rng)
-    expected, _ = cv2.intersectConvexConvex(np.float32(left), np.float32(right))
+    expected, _ = cv2.intersectConvexConvex(np.array(left, np.float32), np.array(right, np.float32))
     for first in left, left[::-1]:
         assert intersection_area(first, right) == pytest.approx(expected, rel=1e-3, abs=0.05)
         assert intersection_area(right, first) == pytest.approx(expected, rel=1e-3, abs=0.05)
