@@ -14,7 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CiderD", "bleu", "bleu_of_counts", "cider_d", "sentence_bleu_counts", "tokenize"]
+__all__ = [
+    "CiderD",
+    "bleu",
+    "bleu_of_counts",
+    "cider_d",
+    "count_ngrams",
+    "sentence_bleu_counts",
+    "tokenize",
+]
 
 Tokens = Sequence[str]
 Ngram = tuple[str, ...]
