@@ -1,0 +1,1 @@
+"""The rules by which ``training.questions`` reads captions and asks about them."""
