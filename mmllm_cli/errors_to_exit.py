@@ -50,7 +50,9 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether the arguments ask for JSON, seen without parsing them, for they may be wrong."""
     words = " ".join(arguments).replace("=", " ").split(" ")
-    return "--json" in words or any(pair == ("--format", "json") for pair in itertools.pairwise(words))
+    return "--json" in words or any(
+        name in ("--format", "-f") and value == "json" for name, value in itertools.pairwise(words)
+    )
 
 
 def error_row(exc: BaseException) -> dict[str, str | None]:

@@ -81,7 +81,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _opener(limits: FetchLimits) -> urllib.request.OpenerDirector:
+def _opener() -> urllib.request.OpenerDirector:
     """An opener without the file, ftp and data handlers that urllib adds by itself."""
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -106,7 +106,7 @@ def _fetch(url: str, limits: FetchLimits) -> bytes:
     deadline = time.monotonic() + limits.total_s
     ascii_url = urllib.parse.quote(url, safe=":/?#[]@!$&'()*+,;=%~-._")
     try:
-        with _opener(limits).open(ascii_url, timeout=limits.silence_s) as response:
+        with _opener().open(ascii_url, timeout=min(limits.silence_s, limits.total_s)) as response:
             return _read(response, url, limits, deadline)
     except urllib.error.HTTPError as exc:
         if "redirect" in str(exc.reason).lower():
@@ -172,5 +172,5 @@ def _too_large(url: str, limits: FetchLimits) -> FetchError:
 def _too_slow(url: str, limits: FetchLimits) -> FetchError:
     return FetchError(
         f"{url} is too slow: not complete after {limits.total_s:g} s, or silent for {limits.silence_s:g} s",
-        remedy="download the picture and give its path",
+        remedy="give a longer --url-timeout, or download the picture and give its path",
     )

@@ -20,7 +20,7 @@ def print_info(info: Mapping[str, Any]) -> None:
 def info_lines(info: Mapping[str, Any]) -> list[str]:
     """Plain values as ``name  value``; a list of records as a table; nested values below their name."""
     plain = {name: value for name, value in info.items() if not _is_nested(value)}
-    lines = aligned([(name, _shown(name, value)) for name, value in plain.items()])
+    lines = aligned([(name, _shown(value) + _as_mib(name, value)) for name, value in plain.items()])
     for name, value in info.items():
         if not _is_nested(value):
             continue
@@ -47,16 +47,19 @@ def _nested_lines(value: Any) -> list[str]:
 
 def _record_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_shown(name, row.get(name, "")) for name in columns] for row in rows]
+    cells = [[_shown(row.get(name, "")) for name in columns] for row in rows]
     return aligned([columns, *cells])
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
-        mib = f" ({value / 2**20:.1f} MiB)" if name.endswith("bytes") else ""
-        return f"{value:,}{mib}"
+        return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return str(value)
+
+
+def _as_mib(name: str, value: Any) -> str:
+    return f" ({value / 2**20:.1f} MiB)" if name.endswith("bytes") and isinstance(value, int) else ""

@@ -18,6 +18,7 @@ __all__ = [
     "ModelName",
     "Recursive",
     "Threads",
+    "UrlTimeout",
 ]
 
 IMAGES_HELP = "Files, directories, http(s) URLs, or - for standard input."
@@ -49,6 +50,9 @@ BatchSize = Annotated[
 ]
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Look into the folders of directories too.")
+]
+UrlTimeout = Annotated[
+    float, typer.Option("--url-timeout", min=0.1, metavar="SECONDS", help="Longest wait for a URL, in all.")
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; for several pictures one line each.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mmllm_cli.fetch import FetchLimits
 from mmllm_cli.image_inputs import InputPicture, read_input
 from mobile_multimodal.errors import ImageError, MmllmError
 from mobile_multimodal.image import LoadedImage
@@ -46,20 +47,21 @@ def picture_outcomes(
     generation: GenerationConfig,
     *,
     batch_size: int,
+    limits: FetchLimits | None = None,
 ) -> Iterator[PictureOutcome]:
     """Yield one outcome per picture, in order; at most ``batch_size`` pictures are held at a time."""
     for start in range(0, len(pictures), batch_size):
-        read = [_read(picture) for picture in pictures[start : start + batch_size]]
+        read = [_read(picture, limits) for picture in pictures[start : start + batch_size]]
         good = [outcome.loaded for outcome in read if outcome.loaded is not None]
         found = iter(_run(model, good, requests, generation))
         for outcome in read:
             yield outcome if outcome.loaded is None else _joined(outcome, next(found))
 
 
-def _read(picture: InputPicture) -> PictureOutcome:
+def _read(picture: InputPicture, limits: FetchLimits | None) -> PictureOutcome:
     start = time.perf_counter()
     try:
-        loaded = read_input(picture)
+        loaded = read_input(picture, limits)
     except MmllmError as error:
         return PictureOutcome(picture, error=error)
     except MemoryError:

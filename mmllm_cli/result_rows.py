@@ -35,21 +35,31 @@ def judge(result: TaskResult, min_confidence: float) -> Verdict:
         return Verdict(result, is_sure=True)
     if not kept:
         return Verdict(dataclasses.replace(result, regions=()), is_sure=False)
+    from mobile_multimodal.ocr_formats import to_text
+
     confidence = sum(region.confidence for region in kept) / len(kept)
-    text = "\n".join(region.text for region in kept)
-    return Verdict(dataclasses.replace(result, text=text, regions=kept, confidence=confidence), is_sure=True)
+    return Verdict(
+        dataclasses.replace(result, text=to_text(kept), regions=kept, confidence=confidence), is_sure=True
+    )
 
 
 def result_row(outcome: PictureOutcome, verdict: Verdict, model: str) -> dict[str, Any]:
     """The JSON row of one task on one picture."""
-    fields = _task_fields(verdict, outcome.read_ms)
+    fields = _task_fields(verdict)
+    fields["timings_ms"] = {"read": round(outcome.read_ms, 3), **fields["timings_ms"]}
     return {"image": outcome.picture.name, **fields, "model": model, "notes": _notes(outcome)}
 
 
 def results_row(outcome: PictureOutcome, verdicts: Sequence[Verdict], model: str) -> dict[str, Any]:
     """The JSON row of several tasks on one picture, under ``results``."""
-    results = [_task_fields(verdict, outcome.read_ms) for verdict in verdicts]
-    return {"image": outcome.picture.name, "results": results, "model": model, "notes": _notes(outcome)}
+    results = [_task_fields(verdict) for verdict in verdicts]
+    return {
+        "image": outcome.picture.name,
+        "results": results,
+        "model": model,
+        "timings_ms": {"read": round(outcome.read_ms, 3)},
+        "notes": _notes(outcome),
+    }
 
 
 def failed_row(outcome: PictureOutcome, error: MmllmError) -> dict[str, Any]:
@@ -72,14 +82,13 @@ def _notes(outcome: PictureOutcome) -> list[str]:
     return list(outcome.loaded.notes) if outcome.loaded is not None else []
 
 
-def _task_fields(verdict: Verdict, read_ms: float) -> dict[str, Any]:
+def _task_fields(verdict: Verdict) -> dict[str, Any]:
     result = verdict.result
-    timings = {"read": read_ms, **result.timings_ms}
     fields: dict[str, Any] = {
         "task": result.task,
         "text": result.text if verdict.is_sure else None,
         "confidence": None if result.confidence is None else round(float(result.confidence), 4),
-        "timings_ms": {name: round(float(value), 3) for name, value in timings.items()},
+        "timings_ms": {name: round(float(value), 3) for name, value in result.timings_ms.items()},
     }
     if result.question is not None:
         fields["question"] = result.question

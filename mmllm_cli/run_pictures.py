@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmllm_cli.console import one_line, print_error, print_json, print_note, print_text, progress
+from mmllm_cli.fetch import FetchLimits
 from mmllm_cli.image_inputs import expand_inputs
 from mmllm_cli.picture_tasks import PictureOutcome, picture_outcomes
 from mmllm_cli.result_rows import Verdict, failed_row, judge, result_row, results_row, spoken
@@ -32,6 +33,7 @@ class RunSettings:
     min_confidence: float = 0.0
     batch_size: int = 8
     recursive: bool = False
+    url_timeout_s: float = 60.0
     as_json: bool = False
 
 
@@ -55,7 +57,10 @@ def run_pictures(
     model = _open_model(settings)
     code = 0
     with progress("pictures", wanted=len(pictures) > 1) as bar:
-        outcomes = picture_outcomes(model, pictures, requests, generation, batch_size=settings.batch_size)
+        limits = FetchLimits(total_s=settings.url_timeout_s)
+        outcomes = picture_outcomes(
+            model, pictures, requests, generation, batch_size=settings.batch_size, limits=limits
+        )
         for done, outcome in enumerate(outcomes, start=1):
             bar.show(done, len(pictures))
             if outcome.error is not None:

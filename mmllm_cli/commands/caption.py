@@ -13,6 +13,7 @@ from mmllm_cli.options import (
     ModelName,
     Recursive,
     Threads,
+    UrlTimeout,
 )
 
 __all__ = ["caption"]
@@ -28,6 +29,7 @@ def caption(
     min_confidence: MinConfidence = 0.0,
     batch_size: BatchSize = 8,
     recursive: Recursive = False,
+    url_timeout: UrlTimeout = 60.0,
     as_json: AsJson = False,
 ) -> int:
     """Describe each picture in a sentence."""
@@ -35,6 +37,15 @@ def caption(
     from mobile_multimodal.results import TaskRequest
 
     settings = RunSettings(
-        model, backend, threads, beam, max_tokens, min_confidence, batch_size, recursive, as_json
+        model=model,
+        backend=backend,
+        threads=threads,
+        beam=beam,
+        max_tokens=max_tokens,
+        min_confidence=min_confidence,
+        batch_size=batch_size,
+        recursive=recursive,
+        url_timeout_s=url_timeout,
+        as_json=as_json,
     )
     return run_pictures(images, [TaskRequest("caption")], settings)

@@ -1,4 +1,4 @@
-"""``mmllm eval``: how well a model does a task on a data file."""
+"""``mmllm eval``: how well a model does a task on a data file, or on pages rendered here."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    data: Annotated[
-        Path, typer.Option("--data", metavar="FILE", help="A .jsonl file; for ocr also a folder or a .tar.")
+    task: Annotated[
+        str, typer.Option("--task", metavar="TASK", help="caption, vqa, ocr, or pages: rendered documents.")
     ],
-    task: Annotated[str, typer.Option("--task", metavar="TASK", help="caption, vqa or ocr.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="A .jsonl file; for ocr also a folder or a .tar."),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option("--images", metavar="DIR", help="Where the pictures are.  [default: beside the data]"),
@@ -25,7 +28,16 @@ def evaluate(
         Path | None,
         typer.Option("--train-data", metavar="FILE", help="For vqa: count the most common answers here."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most N rows.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, metavar="N", help="At most N rows; N pages.  [default: all; 60 pages]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="For pages: what is written.")] = 0,
+    engines: Annotated[
+        str, typer.Option("--engines", metavar="NAME,…", help="For pages: model, tesseract.")
+    ] = "model,tesseract",
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="OUT.json", help="Write the figures and every output here."),
@@ -38,28 +50,30 @@ def evaluate(
     as_json: AsJson = False,
 ) -> int:
     """Measure a task on your own data, with 95 % intervals."""
-    from benchmarks.evaluate import evaluate as run_evaluation
     from mmllm_cli.console import print_json, progress
+    from mmllm_cli.evaluation import EvaluationSettings, run_evaluation
     from mmllm_cli.evaluation_output import print_figures, write_report
     from mmllm_cli.output_files import check_can_write
-    from mobile_multimodal.model import MobileMultiModalLLM
     from mobile_multimodal.results import GenerationConfig
 
+    generation = GenerationConfig(max_tokens=max_tokens, num_beams=beam)
+    settings = EvaluationSettings(
+        task=task,
+        data=data,
+        images=images,
+        train_data=train_data,
+        limit=limit,
+        seed=seed,
+        engines=tuple(engines.split(",")),
+        model=model,
+        backend=backend,
+        threads=threads,
+        generation=generation,
+    )
     if report is not None:
         check_can_write(report)
-    generation = GenerationConfig(max_tokens=max_tokens, num_beams=beam)
-    opened = MobileMultiModalLLM(model, backend=backend, threads=threads)
     with progress(f"eval {task}") as bar:
-        result = run_evaluation(
-            opened,
-            data,
-            task,
-            images=images,
-            train_data=train_data,
-            limit=limit,
-            generation=generation,
-            progress=bar.show,
-        )
+        result = run_evaluation(settings, bar.show)
     if report is not None:
         write_report(result, report)
     if as_json:

@@ -16,6 +16,7 @@ from mmllm_cli.options import (
     ModelName,
     Recursive,
     Threads,
+    UrlTimeout,
 )
 
 __all__ = ["ocr"]
@@ -36,6 +37,7 @@ def ocr(
     min_confidence: MinConfidence = 0.0,
     batch_size: BatchSize = 8,
     recursive: Recursive = False,
+    url_timeout: UrlTimeout = 60.0,
     as_json: AsJson = False,
 ) -> int:
     """Read the text of each picture, in reading order."""
@@ -47,12 +49,13 @@ def ocr(
         output_format = "json"
     printer = ocr_printer(output_format, annotate, images, recursive=recursive, as_json=as_json)
     settings = RunSettings(
-        model,
-        backend,
-        threads,
+        model=model,
+        backend=backend,
+        threads=threads,
         min_confidence=min_confidence,
         batch_size=batch_size,
         recursive=recursive,
+        url_timeout_s=url_timeout,
         as_json=output_format == "json",
     )
     return run_pictures(images, [TaskRequest("ocr")], settings, printer=printer)

@@ -18,6 +18,7 @@ from mmllm_cli.options import (
     ModelName,
     Recursive,
     Threads,
+    UrlTimeout,
 )
 
 __all__ = ["run"]
@@ -40,6 +41,7 @@ def run(
     min_confidence: MinConfidence = 0.0,
     batch_size: BatchSize = 8,
     recursive: Recursive = False,
+    url_timeout: UrlTimeout = 60.0,
     as_json: AsJson = False,
 ) -> int:
     """Run several tasks on each picture at once."""
@@ -57,6 +59,15 @@ def run(
         TaskRequest(name, text) for name in tasks for text in (questions if name == "vqa" else [None])
     ]
     settings = RunSettings(
-        model, backend, threads, beam, max_tokens, min_confidence, batch_size, recursive, as_json
+        model=model,
+        backend=backend,
+        threads=threads,
+        beam=beam,
+        max_tokens=max_tokens,
+        min_confidence=min_confidence,
+        batch_size=batch_size,
+        recursive=recursive,
+        url_timeout_s=url_timeout,
+        as_json=as_json,
     )
     return run_pictures(images, requests, settings)

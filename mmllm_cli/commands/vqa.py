@@ -19,6 +19,7 @@ from mmllm_cli.options import (
     ModelName,
     Recursive,
     Threads,
+    UrlTimeout,
 )
 
 __all__ = ["vqa"]
@@ -37,6 +38,7 @@ def vqa(
     min_confidence: MinConfidence = 0.0,
     batch_size: BatchSize = 8,
     recursive: Recursive = False,
+    url_timeout: UrlTimeout = 60.0,
     as_json: AsJson = False,
 ) -> int:
     """Answer a question about each picture; the question comes last."""
@@ -45,7 +47,16 @@ def vqa(
 
     _check_order(images, question)
     settings = RunSettings(
-        model, backend, threads, beam, max_tokens, min_confidence, batch_size, recursive, as_json
+        model=model,
+        backend=backend,
+        threads=threads,
+        beam=beam,
+        max_tokens=max_tokens,
+        min_confidence=min_confidence,
+        batch_size=batch_size,
+        recursive=recursive,
+        url_timeout_s=url_timeout,
+        as_json=as_json,
     )
     return run_pictures(images, [TaskRequest("vqa", question)], settings)
 

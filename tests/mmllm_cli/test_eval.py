@@ -1,0 +1,75 @@
+"""``mmllm eval`` through a real process, on a data file of two pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmllm_cli.app import app
+from mmllm_cli.errors_to_exit import run_app
+from tests.mmllm_cli.conftest import CommandLine, only_one_line
+
+
+@pytest.fixture
+def captions(tmp_path: Path, odd_pictures: dict[str, Path]) -> Path:
+    rows = [
+        {"image": odd_pictures["plain"].name, "captions": ["A meadow under a blue sky.", "The sun shines."]},
+        {"image": odd_pictures["grey"].name, "captions": ["A grey meadow.", "A field in black and white."]},
+    ]
+    data = tmp_path / "captions.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return data
+
+
+def test_captions_are_scored(mmllm: CommandLine, captions: Path, photo: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    arguments = ("eval", "--task", "caption", "--data", captions, "--images", photo.parent)
+    done = mmllm(*arguments, "--report", report, "--json")
+    assert done.code == 0, done.err
+    [row] = done.rows
+    assert row["task"] == "caption"
+    assert row["images"] == 2
+    assert row["model"] == "mmllm-base"
+    assert any("cider" in figure["metric"].lower() for figure in row["figures"])
+    written = json.loads(report.read_text())
+    assert len(written["rows"]) == 2
+    assert written["figures"] == row["figures"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.jsonl", "report.json"]
+    table = mmllm(*arguments).out.splitlines()
+    assert table[0].startswith("caption on captions.jsonl: 2 pictures, ")
+    assert table[1].split()[:4] == ["metric", "group", "system", "value"]
+
+
+def test_bad_data_is_one_line(mmllm: CommandLine, tmp_path: Path) -> None:
+    data = tmp_path / "captions.jsonl"
+    done = mmllm("eval", "--data", data, "--task", "caption")
+    assert done.code == 3
+    assert str(data) in only_one_line(done.error_lines)
+    data.write_text('{"image": "a.jpg"}\n')
+    done = mmllm("eval", "--data", data, "--task", "caption")
+    assert done.code == 3
+    assert "captions.jsonl:1" in only_one_line(done.error_lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--task", "sing", "--data", "a.jsonl"], "one of caption, ocr, vqa, pages"),
+        (["--task", "caption"], "needs a data file"),
+        (["--task", "pages", "--data", "a.jsonl"], "renders its own data"),
+        (["--task", "caption", "--data", "a.jsonl", "--report", "no/where/r.json"], "does not exist"),
+    ],
+)
+def test_options_that_do_not_fit(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert run_app(app, ["eval", *arguments]) == 2
+    assert words in only_one_line(capsys.readouterr().err.splitlines())
+
+
+def test_too_few_pictures_are_refused(mmllm: CommandLine, captions: Path, photo: Path) -> None:
+    done = mmllm("eval", "--data", captions, "--task", "caption", "--images", photo.parent, "--limit", "1")
+    assert done.code == 3
+    assert "two pictures" in only_one_line(done.error_lines)
