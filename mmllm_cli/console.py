@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -37,6 +37,10 @@ class Progress(Protocol):
         ...
 
 
+# While a progress bar is drawn, lines for the same terminal are printed above it by this one function.
+_above_the_bar: list[Callable[[str], None]] = []
+
+
 def print_text(text: str) -> None:
     """Print a result on standard output, at once, so that a program behind a pipe can go on.
 
@@ -44,6 +48,9 @@ def print_text(text: str) -> None:
         typer.Exit: the reader has gone.
         MmllmError: standard output cannot be written (a full disk).
     """
+    if _above_the_bar and sys.stdout.isatty():
+        _above_the_bar[0](text)
+        return
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -101,7 +108,7 @@ def discard_output() -> None:
 
 
 @contextmanager
-def progress(label: str, *, wanted: bool = True) -> Iterator[Progress]:
+def progress(label: str, *, total: int | None = None, wanted: bool = True) -> Iterator[Progress]:
     """Show a progress bar on standard error, where that is a terminal."""
     if not wanted or sys.stderr is None or not sys.stderr.isatty():
         yield _NoProgress()
@@ -109,12 +116,18 @@ def progress(label: str, *, wanted: bool = True) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.text import Text
 
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
-    ) as bar:
-        yield _BarProgress(bar, bar.add_task(label, total=None))
+    bar = Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    with bar:
+        # Soft-wrapped: a line broken at the terminal's width could not be copied as it is.
+        _above_the_bar.append(lambda text: console.print(Text.from_ansi(text), soft_wrap=True))
+        try:
+            yield _BarProgress(bar, bar.add_task(label, total=total))
+        finally:
+            _above_the_bar.clear()
 
 
 class _NoProgress:
@@ -137,6 +150,9 @@ def _is_visible(char: str) -> bool:
 
 def _print_beside(line: str) -> None:
     if sys.stderr is None:
+        return
+    if _above_the_bar:
+        _above_the_bar[0](line)
         return
     try:
         sys.stderr.write(line + "\n")

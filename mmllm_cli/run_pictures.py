@@ -56,7 +56,7 @@ def run_pictures(
     pictures = expand_inputs(arguments, recursive=settings.recursive)
     model = _open_model(settings)
     code = 0
-    with progress("pictures", wanted=len(pictures) > 1) as bar:
+    with progress("pictures", total=len(pictures), wanted=len(pictures) > 1) as bar:
         limits = FetchLimits(total_s=settings.url_timeout_s)
         outcomes = picture_outcomes(
             model, pictures, requests, generation, batch_size=settings.batch_size, limits=limits
