@@ -7,8 +7,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 
 import typer
 
@@ -33,6 +32,13 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        return _run(app, arguments)
+    except typer.Exit as exc:  # while an error was printed
+        return exc.exit_code
+
+
+def _run(app: typer.Typer, arguments: Sequence[str]) -> int:
+    try:
         code = app(list(arguments), prog_name="mmllm", standalone_mode=False) or 0
         sys.stdout.flush()
     except BrokenPipeError:
@@ -43,7 +49,8 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
     except Exception as exc:  # noqa: BLE001 - the one border of the command line
         code = _report(exc, as_json=wants_json(arguments))
     if code == INTERRUPTED:
-        print_error("interrupted")
+        row = {"type": "Interrupted", "message": "interrupted", "remedy": None}
+        _tell("interrupted", row, as_json=wants_json(arguments))
     return int(code)
 
 
@@ -67,7 +74,7 @@ def error_row(exc: BaseException) -> dict[str, str | None]:
 def _remedy(exc: typer.TyperException) -> str:
     context = getattr(exc, "ctx", None)
     commands = getattr(getattr(context, "command", None), "commands", None)
-    if commands:
+    if commands and " command" in exc.message:
         return f"one of {', '.join(commands)}"
     return f"see {getattr(context, 'command_path', 'mmllm')} --help"
 
@@ -84,8 +91,11 @@ def _report(exc: Exception, *, as_json: bool) -> int:
     else:
         line = f"crashed: {type(exc).__name__}: {exc} (MMLLM_DEBUG=1 shows where)"
         code = CRASH
+    _tell(line, error_row(exc), as_json=as_json)
+    return code
+
+
+def _tell(line: str, row: Mapping[str, str | None], *, as_json: bool) -> None:
     print_error(line)
     if as_json:
-        with suppress(MmllmError, typer.Exit):  # nobody reads it
-            print_json({"error": error_row(exc)})
-    return code
+        print_json({"error": row})

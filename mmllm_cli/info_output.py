@@ -46,7 +46,8 @@ def _nested_lines(value: Any) -> list[str]:
 
 
 def _record_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    nested = {name for row in rows for name, value in row.items() if _is_nested(value)}
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in nested]
     cells = [[_shown(row.get(name, "")) for name in columns] for row in rows]
     return aligned([columns, *cells])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,9 @@ def judge(result: TaskResult, min_confidence: float) -> Verdict:
         return Verdict(dataclasses.replace(result, regions=()), is_sure=False)
     from mobile_multimodal.ocr_formats import to_text
 
-    confidence = sum(region.confidence for region in kept) / len(kept)
+    # The mean over characters, as the task itself gives it.
+    characters = [len(region.text) for region in kept]
+    confidence = sum(map(operator.mul, characters, (region.confidence for region in kept))) / sum(characters)
     return Verdict(
         dataclasses.replace(result, text=to_text(kept), regions=kept, confidence=confidence), is_sure=True
     )

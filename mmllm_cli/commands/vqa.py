@@ -62,6 +62,7 @@ def vqa(
 
 
 def _check_order(images: Sequence[str], question: str) -> None:
+    from mmllm_cli.fetch import is_url
     from mobile_multimodal.errors import UsageError
 
     usage = 'mmllm vqa IMAGE... "what is on the table?"'
@@ -69,5 +70,6 @@ def _check_order(images: Sequence[str], question: str) -> None:
         raise UsageError(
             f"a picture and a question are needed, only {question[:80]!r} is given", remedy=usage
         )
-    if len(question) < 4096 and os.path.isfile(question):
-        raise UsageError(f"the last argument must be the question, but {question!r} is a file", remedy=usage)
+    is_picture = question == "-" or is_url(question) or (len(question) < 4096 and os.path.exists(question))
+    if is_picture:
+        raise UsageError(f"the last argument must be the question, not a picture: {question!r}", remedy=usage)

@@ -59,7 +59,7 @@ class CommandLine:
             capture_output=True,
             cwd=ROOT,
             env={**self.environment, **(environment or {})},
-            timeout=120,
+            timeout=300,
         )
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -75,7 +75,7 @@ class PictureServer:
                 time.sleep(0.05)
         elif path == "/silent":
             self.asked.set()
-            self.closing.wait(60)
+            self.closing.wait(600)
         elif path == "/stops-early":
             self.head(handler, 200, ("Content-Type", "image/jpeg"), ("Content-Length", str(len(photo))))
             handler.wfile.write(photo[:100])

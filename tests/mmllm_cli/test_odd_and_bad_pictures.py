@@ -52,7 +52,7 @@ def bad_batch(mmllm: CommandLine, bad_pictures: dict[str, Path], photo: Path) ->
 @pytest.fixture(scope="module")
 def url_batch(mmllm: CommandLine, server: PictureServer) -> Finished:
     paths = ["/photo.jpg", *BAD_URLS, "/to-photo"]
-    return mmllm("caption", "--json", "--url-timeout", "2", *[server.base + path for path in paths])
+    return mmllm("caption", "--json", "--url-timeout", "5", *[server.base + path for path in paths])
 
 
 def test_every_odd_picture_is_captioned(odd_batch: Finished, odd_pictures: dict[str, Path]) -> None:

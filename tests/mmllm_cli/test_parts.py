@@ -53,7 +53,7 @@ def test_read_lines_are_taken_back_one_by_one() -> None:
     verdict = judge(READ, 0.5)
     assert verdict.is_sure
     assert verdict.result.text == "sure\nalso sure"
-    assert verdict.result.confidence == pytest.approx(0.85)
+    assert verdict.result.confidence == pytest.approx((4 * 0.9 + 9 * 0.8) / 13)
     assert [region.text for region in verdict.result.regions or ()] == ["sure", "also sure"]
     assert not judge(READ, 0.95).is_sure
     assert judge(READ, 0.95).result.regions == ()
@@ -150,19 +150,22 @@ def test_columns_line_up() -> None:
 
 
 def test_information_is_laid_out() -> None:
-    info = {
-        "name": "m",
-        "bytes": 2 * 2**20,
-        "components": {"encoder": {"bytes": 5}, "decoder": {"bytes": 700}},
-    }
+    parts = [
+        {"name": "encoder", "bytes": 5, "inputs": [{"dtype": "uint8"}]},
+        {"name": "decoder", "bytes": 700},
+    ]
+    info = {"name": "m", "bytes": 2 * 2**20, "components": parts, "versions": {"python": "3.11"}}
     assert info_lines(info) == [
         "name   m",
         "bytes  2,097,152 (2.0 MiB)",
         "",
         "components",
-        "           bytes",
+        "  name     bytes",
         "  encoder      5",
         "  decoder    700",
+        "",
+        "versions",
+        "  python  3.11",
     ]
 
 

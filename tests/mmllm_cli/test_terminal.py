@@ -41,7 +41,7 @@ def seen(mmllm: CommandLine, *arguments: str | Path, stdout_too: bool = True, co
             break
         received += piece
     os.close(ours)
-    assert process.wait(timeout=60) == code
+    assert process.wait(timeout=300) == code
     return received.decode()
 
 

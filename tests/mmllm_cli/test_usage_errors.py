@@ -33,6 +33,11 @@ USAGE_ERRORS: dict[str, tuple[list[str], str]] = {
     "a drawing nowhere": (["ocr", "PHOTO", "--annotate", "no/where/out.png"], "does not exist"),
     "no question": (["vqa", "PHOTO"], "a picture and a question are needed"),
     "a file for a question": (["vqa", "PHOTO", "PHOTO"], "the last argument must be the question"),
+    "a URL for a question": (
+        ["vqa", "PHOTO", "https://example.org/"],
+        "the last argument must be the question",
+    ),
+    "an unknown option of no command": (["--loud"], "see mmllm --help"),
     "an empty question": (["vqa", "PHOTO", ""], "the question is empty"),
     "a blank question": (["vqa", "PHOTO", "  "], "the question is empty"),
     "a long question": (["vqa", "PHOTO", "why? " * 2000], "the question has 10,000 characters"),
