@@ -3,9 +3,7 @@
 import sys
 from pathlib import Path
 
-from mobile_multimodal import MobileMultiModalLLM
-from mobile_multimodal.image import load_image
-from mobile_multimodal.results import TaskRequest
+from mobile_multimodal import MobileMultiModalLLM, TaskRequest, load_image
 
 if len(sys.argv) > 2:
     photo, *questions = sys.argv[1:]

@@ -36,6 +36,8 @@ def bound_names(tree: ast.Module) -> set[str]:
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.add(statement.name)
             continue
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            continue  # names for the type checker alone
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 names.add(node.id)
@@ -65,7 +67,17 @@ def test_every_listed_name_exists(path: Path) -> None:
 
 
 def test_the_checks_see_what_they_look_for() -> None:
-    tree = ast.parse("import os\n__all__ = ['gone', 'os']\ndef forgotten(): ...\nif os:\n    LATE = 1\n")
+    tree = ast.parse(
+        """
+import os
+__all__ = ["gone", "os"]
+def forgotten(): ...
+if TYPE_CHECKING:
+    import re
+if os:
+    LATE = 1
+"""
+    )
     assert listed_names(tree) == ["gone", "os"]
     assert public_definitions(tree) == {"forgotten"}
     assert bound_names(tree) == {"os", "__all__", "forgotten", "LATE"}
