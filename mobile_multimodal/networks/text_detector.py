@@ -43,7 +43,8 @@ class _GatedProjection(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         projected: Tensor = self.project(features)
-        return projected + projected * self.squeeze(projected)
+        gates: Tensor = self.squeeze(projected)
+        return projected + projected * gates
 
 
 class _SmoothedProjection(nn.Module):
