@@ -1,0 +1,3 @@
+"""Bundle → artifact for a runtime."""
+
+__all__: list[str] = []

@@ -1,0 +1,192 @@
+"""A model on disk: a bundle (weights) or an artifact (graphs for a runtime), checked when loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mobile_multimodal.config import ModelConfig, from_json, to_json
+from mobile_multimodal.errors import BundleError, MissingExtraError, UsageError
+from mobile_multimodal.manifest import Component, FileEntry, Manifest, hash_file
+from mobile_multimodal.preprocessing import RESAMPLE
+from mobile_multimodal.tokenizer import Tokenizer
+
+__all__ = ["DEFAULT_MODEL", "ModelBundle", "find_model", "load_bundle", "packaged_models", "save_directory"]
+
+DEFAULT_MODEL = "mmllm-base"
+MODELS = Path(__file__).parent / "models"
+PACKAGED_PARTS = {"onnxruntime": "onnx_int8", "torch": "bundle"}
+"""Which directory of a packaged model each backend runs."""
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A verified model directory: sizes, vocabulary, class names, and where its components are.
+
+    Bundles are never changed in place; :func:`save_directory` writes new ones.
+    """
+
+    directory: Path
+    manifest: Manifest
+    config: ModelConfig
+    tokenizer: Tokenizer
+    class_names: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The hash that names this directory's content."""
+        return self.manifest.sha256
+
+    @property
+    def recipe(self) -> str:
+        """How the weights are stored: ``float16``, ``weight_only_wi8_afp32``."""
+        return self.manifest.recipe
+
+    def component(self, name: str) -> Component:
+        """The component of this name.
+
+        Raises:
+            KeyError: the model has none.
+        """
+        return {component.name: component for component in self.manifest.components}[name]
+
+    def weights(self, component: str) -> dict[str, NDArray[Any]]:
+        """The tensors of one component of a bundle, as stored.
+
+        Raises:
+            MissingExtraError: safetensors is not installed.
+            BundleError: the file cannot be parsed.
+        """
+        try:
+            from safetensors import SafetensorError
+            from safetensors.numpy import load_file
+        except ImportError as exc:
+            raise MissingExtraError("safetensors", "export") from exc
+        path = self.directory / self.component(component).weights
+        try:
+            return dict(load_file(path))
+        except (OSError, SafetensorError) as exc:
+            raise BundleError(f"{path} cannot be read: {exc}") from exc
+
+
+def packaged_models() -> tuple[str, ...]:
+    """Names of the models that ship with the package."""
+    return tuple(sorted(path.name for path in MODELS.iterdir() if path.is_dir())) if MODELS.is_dir() else ()
+
+
+def find_model(model: str | os.PathLike[str] | None, backend: str) -> Path:
+    """The directory of a model: a packaged name (default ``mmllm-base``), or a path.
+
+    Raises:
+        UsageError: neither a packaged name nor a directory, or a backend of another name.
+    """
+    if backend not in PACKAGED_PARTS:
+        raise UsageError(f"unknown backend {backend!r}", remedy=f"one of {', '.join(PACKAGED_PARTS)}")
+    name = DEFAULT_MODEL if model is None else os.fspath(model)
+    if name in packaged_models():
+        return MODELS / name / PACKAGED_PARTS[backend]
+    if Path(name).is_dir():
+        return Path(name)
+    raise UsageError(
+        f"model {name!r} is neither a packaged model nor a directory",
+        remedy=f"packaged: {', '.join(packaged_models()) or 'none'}",
+    )
+
+
+def load_bundle(directory: str | os.PathLike[str]) -> ModelBundle:
+    """Load a bundle or an artifact; every file is checked against its hash.
+
+    Raises:
+        BundleError: the directory is not a model, was changed, or is of a newer schema.
+    """
+    path = Path(directory)
+    manifest = Manifest.read(path)
+    manifest.verify(path)
+    try:
+        config = from_json(json.loads((path / "config.json").read_text(encoding="utf-8")))
+        tokenizer = Tokenizer((path / "tokenizer.json").read_text(encoding="utf-8"))
+        names = tuple((path / "class_names.txt").read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as exc:
+        raise BundleError(f"{path}: {exc}") from exc
+    if tokenizer.vocab_size > config.text.vocab_size or len(names) != config.vision.num_classes:
+        raise BundleError(f"{path}: tokenizer.json or class_names.txt does not fit config.json")
+    return ModelBundle(path, manifest, config, tokenizer, names)
+
+
+def _describe(config: ModelConfig) -> dict[str, Any]:
+    """``preprocessor_config.json``, for those who feed the graphs by other means."""
+    side = config.vision.image_size
+    return {
+        "size": {"height": side, "width": side},
+        "resample": RESAMPLE,
+        "do_normalize": False,
+        "normalization_inside_graph": {"mean": config.vision.pixel_mean, "std": config.vision.pixel_std},
+        "input": "uint8 RGB, height x width x 3, squashed to the size above",
+    }
+
+
+def save_directory(
+    output: Path,
+    contents: Mapping[str, Path | bytes],
+    *,
+    kind: str,
+    target: str,
+    recipe: str,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    class_names: tuple[str, ...],
+    components: tuple[Component, ...],
+    tool_versions: Mapping[str, str],
+    bundle_sha256: str | None = None,
+    force: bool = False,
+) -> ModelBundle:
+    """Write a bundle or an artifact: everything into a temporary directory, renamed when complete.
+
+    ``contents`` are the components' files and what else travels along, as paths to copy or bytes.
+
+    Raises:
+        UsageError: the output exists and ``force`` is not given.
+    """
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists", remedy="give --force to replace it")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    temporary.chmod(0o755)
+    try:
+        texts = {
+            "config.json": json.dumps(to_json(config), indent=1, ensure_ascii=False) + "\n",
+            "preprocessor_config.json": json.dumps(_describe(config), indent=1) + "\n",
+            "tokenizer.json": tokenizer.to_json(),
+            "class_names.txt": "\n".join(class_names) + "\n",
+        }
+        everything: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
+        everything.update(contents)
+        for name, content in everything.items():
+            if isinstance(content, Path):
+                shutil.copyfile(content, temporary / name)
+            else:
+                (temporary / name).write_bytes(content)
+        files = {
+            name: FileEntry(hash_file(temporary / name), (temporary / name).stat().st_size)
+            for name in sorted(everything)
+        }
+        manifest = Manifest(
+            kind, config.name, recipe, target, components, files, tool_versions, bundle_sha256
+        )
+        manifest.write(temporary)
+        if output.exists():
+            shutil.rmtree(output)
+        temporary.rename(output)
+    finally:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(temporary)
+    return load_bundle(output)

@@ -1,0 +1,163 @@
+"""``bundle.json`` and ``artifact.json``: what a model directory holds, and the proof that it still does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mobile_multimodal.errors import BundleError
+from mobile_multimodal.tensor_spec import TensorSpec
+
+__all__ = ["MANIFEST_NAMES", "SCHEMA_VERSION", "Component", "FileEntry", "Manifest", "hash_file"]
+
+SCHEMA_VERSION = 1
+MANIFEST_NAMES = {"bundle": "bundle.json", "artifact": "artifact.json"}
+_REINSTALL = "reinstall it: pip install --force-reinstall mmllm"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One network: its graph's inputs and outputs, the file of its weights, and how many there are."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the directory, as it was written."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model directory holds.
+
+    ``kind`` is ``bundle`` (weights as safetensors, run by torch) or ``artifact`` (exported graphs, run
+    by ``target``'s runtime); ``bundle_sha256`` names the bundle that an artifact was made from.
+    """
+
+    kind: str
+    name: str
+    recipe: str
+    target: str
+    components: tuple[Component, ...]
+    files: Mapping[str, FileEntry]
+    tool_versions: Mapping[str, str] = field(default_factory=dict)
+    bundle_sha256: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def to_bytes(self) -> bytes:
+        """The manifest as JSON, keys sorted, so that equal manifests are equal files."""
+        row = {
+            "schema_version": self.schema_version,
+            "name": self.name,
+            "recipe": self.recipe,
+            "target": self.target,
+            "components": [
+                {
+                    "name": component.name,
+                    "inputs": [spec.to_json() for spec in component.inputs],
+                    "outputs": [spec.to_json() for spec in component.outputs],
+                    "weights": component.weights,
+                    "parameters": component.parameters,
+                }
+                for component in self.components
+            ],
+            "files": {name: vars(entry) for name, entry in self.files.items()},
+            "tool_versions": dict(self.tool_versions),
+            "bundle_sha256": self.bundle_sha256,
+        }
+        return (json.dumps(row, indent=1, sort_keys=True) + "\n").encode()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the manifest, which holds the hashes of all files: it names the whole directory."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def write(self, directory: Path) -> None:
+        """Write the manifest under a temporary name, then rename it."""
+        path = directory / MANIFEST_NAMES[self.kind]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(self.to_bytes())
+        os.replace(temporary, path)
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read a directory's manifest; its files are not looked at.
+
+        Raises:
+            BundleError: no manifest, one of a newer schema, or one that cannot be understood.
+        """
+        kind = next((kind for kind, name in MANIFEST_NAMES.items() if (directory / name).is_file()), None)
+        if kind is None:
+            raise BundleError(
+                f"{directory} holds neither bundle.json nor artifact.json", remedy="name a model directory"
+            )
+        path = directory / MANIFEST_NAMES[kind]
+        try:
+            row = json.loads(path.read_bytes())
+        except (OSError, ValueError) as exc:
+            raise BundleError(f"{path} cannot be read: {exc}", remedy=_REINSTALL) from exc
+        version = row.get("schema_version") if isinstance(row, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{path} has schema version {version}, this mmllm reads up to {SCHEMA_VERSION}",
+                remedy="pip install --upgrade mmllm",
+            )
+        try:
+            return cls._from_json(kind, row)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise BundleError(f"{path} is not a manifest: {exc!r}", remedy=_REINSTALL) from exc
+
+    @classmethod
+    def _from_json(cls, kind: str, row: Mapping[str, Any]) -> Manifest:
+        fields = dict(row)
+        components = tuple(
+            Component(
+                inputs=tuple(TensorSpec.from_json(spec) for spec in component.pop("inputs")),
+                outputs=tuple(TensorSpec.from_json(spec) for spec in component.pop("outputs")),
+                **component,
+            )
+            for component in map(dict, fields.pop("components"))
+        )
+        files = {name: FileEntry(**entry) for name, entry in fields.pop("files").items()}
+        for name in files:
+            if name != Path(name).name:
+                raise ValueError(f"file name {name!r} leaves the directory")
+        return cls(kind=kind, components=components, files=files, **fields)
+
+    def verify(self, directory: Path) -> None:
+        """Check size and hash of every file.
+
+        Raises:
+            BundleError: a file is missing, cut off or changed; the message names it.
+        """
+        for name, entry in self.files.items():
+            path = directory / name
+            try:
+                size, digest = path.stat().st_size, hash_file(path)
+            except OSError as exc:
+                raise BundleError(f"{path}: {exc.strerror}", remedy=_REINSTALL) from exc
+            if size != entry.bytes:
+                raise BundleError(f"{path} has {size} bytes, not {entry.bytes}", remedy=_REINSTALL)
+            if digest != entry.sha256:
+                raise BundleError(
+                    f"{path} was changed: sha256 {digest[:12]}…, not {entry.sha256[:12]}…", remedy=_REINSTALL
+                )
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,124 @@
+"""What the stages minimise: the texts' cross-entropy, the encoder's memory, and the captions' reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.caption_metrics import CiderD, Tokens, tokenize
+from training.batches import Batch
+from training.caption_model import CaptionModel, PhotoContext
+from training.data import TrainingPhoto
+
+__all__ = ["LossTerms", "SelfCritical", "caption_rewards", "joint_loss", "token_loss"]
+
+LossTerms = Mapping[str, Tensor]
+END = ("<end>",)
+
+
+def token_loss(logits: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
+    """Weighted mean cross-entropy of ``logits`` [N, V] against ``targets`` [N], ``weights`` [N]."""
+    losses = functional.cross_entropy(
+        logits.float(), targets, reduction="none", label_smoothing=label_smoothing
+    )
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def text_loss(model: CaptionModel, context: PhotoContext, batch: Batch, label_smoothing: float) -> Tensor:
+    """Cross-entropy of the batch's captions and answers."""
+    states = model.token_states(batch.input_ids, context.take(batch.photo_of_row))
+    learned = batch.weights > 0
+    logits = model.decoder.logits(states[learned])
+    return token_loss(logits, batch.targets[learned], batch.weights[learned], label_smoothing)
+
+
+def joint_loss(
+    model: CaptionModel,
+    batch: Batch,
+    *,
+    teacher: nn.Module | None,
+    distillation: float,
+    label_smoothing: float,
+) -> LossTerms:
+    """``text``, and with a teacher ``memory``: the encoder must still know its class names.
+
+    The names are fed to the decoder as words, so an encoder that learns is held to its own ImageNet
+    logits by distillation (Hinton et al., arXiv 1503.02531).
+    """
+    context, class_logits = model.look(batch.pixels, batch.show_names)
+    terms = {"text": text_loss(model, context, batch, label_smoothing)}
+    if teacher is not None:
+        with torch.no_grad():
+            _, wanted = teacher(batch.pixels)
+        divergence = functional.kl_div(
+            class_logits.float().log_softmax(-1), wanted.float().softmax(-1), reduction="batchmean"
+        )
+        terms["memory"] = distillation * divergence
+    return terms
+
+
+def caption_rewards(
+    scorer: CiderD, photos: Sequence[int], drawn: Tensor, decode: Callable[[list[int]], str], end_id: int
+) -> Tensor:
+    """CIDEr-D of drawn captions [P * K, W], K for each photo in turn → rewards [P, K].
+
+    The end counts as a word of both sides, or captions learn to stop after "on a".
+    """
+    rows = drawn.tolist()
+    samples = len(rows) // len(photos)
+    rewards = []
+    for row, ids in enumerate(rows):
+        words = tokenize(decode(ids)) + (END if end_id in ids else ())
+        rewards.append(scorer.score(photos[row // samples], words))
+    return torch.tensor(rewards).view(len(photos), samples)
+
+
+@dataclass(frozen=True)
+class SelfCritical:
+    """Self-critical training on CIDEr-D (Rennie et al., arXiv 1612.00563).
+
+    The baseline of a caption is the mean reward of the photo's other samples (Luo, arXiv 2003.09971).
+    Cross-entropy goes on beside it, for the answers and against degenerate sentences.
+    """
+
+    scorer: CiderD
+    samples: int = 5
+    max_tokens: int = 20
+    text_weight: float = 0.3
+
+    @classmethod
+    def of(cls, photos: Sequence[TrainingPhoto]) -> SelfCritical:
+        """Rewards against these photos' captions; an index of a batch is an index of this list."""
+        references: list[list[Tokens]] = [[tokenize(c) + END for c in photo.captions] for photo in photos]
+        return cls(CiderD(references, cached_images=len(references)))
+
+    def __call__(self, model: CaptionModel, batch: Batch) -> LossTerms:
+        """``reward`` (the loss), ``text``, and ``cider_d``, the mean reward, for the log alone."""
+        context, _ = model.look(batch.pixels, batch.show_names)
+        photos = len(batch.photos)
+        owners = torch.arange(photos, device=batch.pixels.device).repeat_interleave(self.samples)
+        repeated = context.take(owners)
+        model.eval()
+        drawn = model.sample_captions(repeated, self.max_tokens)
+        model.train()
+        tokenizer = model.tokenizer
+        rewards = caption_rewards(self.scorer, batch.photos, drawn, tokenizer.decode, tokenizer.end_id)
+        rewards = rewards.to(drawn.device)
+        others = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.samples - 1)
+        advantage = (rewards - others).view(-1, 1)  # [P * K, 1]
+        width = int((drawn != tokenizer.pad_id).sum(dim=1).max())
+        drawn = drawn[:, :width]
+        start = torch.full_like(drawn[:, :1], tokenizer.caption_id)
+        states = model.token_states(torch.cat((start, drawn[:, :-1]), dim=1), repeated)
+        written = drawn != tokenizer.pad_id
+        logits = model.decoder.logits(states[written]).float()
+        losses = functional.cross_entropy(logits, drawn[written], reduction="none")
+        return {
+            "reward": (losses * advantage.expand_as(drawn)[written]).mean(),
+            "text": self.text_weight * text_loss(model, context, batch, 0.1),
+            "cider_d": rewards.mean().detach(),
+        }
