@@ -28,7 +28,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError(exc.name or "onnx", "export") from exc
 
-__all__ = ["OPSET", "RECIPES", "export_onnx"]
+__all__ = ["OPSET", "RECIPES", "capture", "export_onnx", "sample_inputs", "strip_metadata"]
 
 OPSET = 23
 """From 23 on attention is one operator; 26 leaves an invalid file without raising."""

@@ -61,7 +61,9 @@ class TextConfig:
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.num_heads} heads")
         if self.num_name_slots >= self.max_positions:
-            raise ValueError("no positions are left behind the class names")
+            raise ValueError(
+                f"{self.num_name_slots} name slots leave none of {self.max_positions} positions for a prompt"
+            )
 
     @property
     def head_dim(self) -> int:

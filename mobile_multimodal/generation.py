@@ -13,7 +13,7 @@ from mobile_multimodal.prompts import Prompt
 from mobile_multimodal.results import GenerationConfig, GenerationResult
 from mobile_multimodal.tokenizer import SPECIAL_TOKENS, Tokenizer
 
-__all__ = ["MASKED", "ImageFeatures", "generate"]
+__all__ = ["MASKED", "Beam", "DecoderState", "ImageFeatures", "generate", "log_softmax"]
 
 MASKED = np.float32(-1e4)
 Floats = NDArray[np.float32]

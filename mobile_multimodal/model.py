@@ -20,7 +20,7 @@ from mobile_multimodal.image import ImageInput, LoadedImage, load_image
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult, TextRegion
 from mobile_multimodal.tasks import Runtime, run_tasks
 
-__all__ = ["MobileMultiModalLLM"]
+__all__ = ["MobileMultiModalLLM", "open_backend"]
 
 RUNTIMES = ("numpy", "onnxruntime", "torch", "tokenizers", "pillow")
 

@@ -18,7 +18,7 @@ from mobile_multimodal.prompts import build_prompts, task_tokens
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult
 from mobile_multimodal.tokenizer import Tokenizer
 
-__all__ = ["Runtime", "encode_images", "run_tasks"]
+__all__ = ["Runtime", "display", "encode_images", "read_image", "run_tasks", "write_texts"]
 
 
 @dataclass(frozen=True)

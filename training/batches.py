@@ -26,7 +26,7 @@ from training.data import (
     question_prompt,
 )
 
-__all__ = ["Batch", "BatchOptions", "make_batches"]
+__all__ = ["Batch", "BatchOptions", "augment", "collate", "draw", "make_batches", "photo_sequences"]
 
 PREPARED_AHEAD = 4
 

@@ -21,7 +21,7 @@ from training.checkpoint import load_checkpoint
 from training.import_ocr import load_ocr_weights
 from training.prepare import read_class_names
 
-__all__ = ["build_artifact", "build_bundle"]
+__all__ = ["build_artifact", "build_bundle", "caption_states"]
 
 
 def caption_states(checkpoint: Path) -> dict[str, dict[str, Tensor]]:

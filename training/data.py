@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ __all__ = [
     "Question",
     "TrainingPhoto",
     "caption_words",
+    "encode_sequence",
     "load_photos",
     "mirror",
+    "question_prompt",
     "read_rows",
     "read_sentences",
 ]
@@ -27,8 +29,6 @@ __all__ = [
 MAX_CAPTION_TOKENS = 24
 MAX_QUESTION_TOKENS = 28
 MAX_ANSWER_TOKENS = 8
-COCO_WEIGHT = 3.0
-"""COCO is broad and what users' photos look like; Flickr8k is people and dogs outdoors."""
 
 MIRRORED = {"left": "right", "right": "left"}
 
@@ -86,17 +86,18 @@ class TrainingPhoto:
     weight: float
 
 
-def load_photos(data: Path, derived_questions: Path | None) -> list[TrainingPhoto]:
+def load_photos(data: Path, derived_questions: Path | None, coco_weight: float) -> list[TrainingPhoto]:
     """Every photo with a caption or a question, from the training files alone.
 
-    Sentences made by rule (``captions_derived.jsonl``) stand in where people wrote none; a photo that
-    has only those, or only questions, is drawn a third as often as one with its own captions.
+    Captioned COCO photos are drawn ``coco_weight`` times as often as the others: COCO is broad and what
+    users' photos look like, Flickr8k is people and dogs outdoors. Sentences made by rule
+    (``captions_derived.jsonl``) stand in where people wrote none.
     """
     captions: dict[str, list[str]] = {}
     weights: dict[str, float] = {}
     for row in read_rows(data / "captions_train.jsonl"):
         captions[row["image"]] = [caption_words(caption) for caption in row["captions"]]
-        weights[row["image"]] = 1.0 if row["image"].startswith("flickr8k/") else COCO_WEIGHT
+        weights[row["image"]] = 1.0 if row["image"].startswith("flickr8k/") else coco_weight
     for row in read_rows(data / "captions_derived.jsonl"):
         captions.setdefault(row["image"], [caption_words(caption) for caption in row["captions"]])
     questions: dict[str, list[Question]] = defaultdict(list)
@@ -127,11 +128,3 @@ def question_prompt(tokenizer: Tokenizer, question: str) -> list[int]:
     """``<question> … <answer>`` as the runtime builds it."""
     words = tokenizer.encode(question.strip().rstrip("?").strip())[:MAX_QUESTION_TOKENS]
     return [tokenizer.question_id, *words, tokenizer.answer_id]
-
-
-def count_by_source(photos: Sequence[TrainingPhoto]) -> Mapping[str, int]:
-    """Photos by the folder of their name, for the log."""
-    counts: dict[str, int] = defaultdict(int)
-    for photo in photos:
-        counts[photo.name.split("/")[0]] += 1
-    return counts

@@ -14,7 +14,7 @@ from training.batches import Batch
 from training.caption_model import CaptionModel, PhotoContext
 from training.data import TrainingPhoto
 
-__all__ = ["LossTerms", "SelfCritical", "caption_rewards", "joint_loss", "token_loss"]
+__all__ = ["LossTerms", "SelfCritical", "caption_rewards", "joint_loss", "text_loss", "token_loss"]
 
 LossTerms = Mapping[str, Tensor]
 END = ("<end>",)

@@ -11,7 +11,7 @@ from mobile_multimodal.config import TextConfig
 from mobile_multimodal.tokenizer import Tokenizer
 from training.data import caption_words, read_rows, read_sentences
 
-__all__ = ["read_class_names", "train_tokenizer"]
+__all__ = ["read_class_names", "train_tokenizer", "training_texts"]
 
 CLASS_NAME_WEIGHT = 20
 """How often each class name counts for the merges, so that names are short in tokens."""

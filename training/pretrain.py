@@ -17,7 +17,7 @@ from training.data import caption_words, read_sentences
 from training.losses import token_loss
 from training.optimization import adamw, cosine_lr, fast_arithmetic
 
-__all__ = ["PretrainOptions", "pretrain_decoder"]
+__all__ = ["PretrainOptions", "length_batches", "pretrain_decoder"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from training.losses import LossTerms
 from training.optimization import AveragedWeights, adamw, cosine_lr, fast_arithmetic
 from training.validation import Validation
 
-__all__ = ["Stage", "StageOptions", "train_stage"]
+__all__ = ["Stage", "StageOptions", "start_model", "to_device", "train_segment", "train_stage"]
 
 LOGGED_ONLY = frozenset({"cider_d"})
 """Terms that are figures for the log, not losses."""
@@ -182,7 +182,6 @@ def train_segment(
         if number % 25 == 0:
             shown = " ".join(f"{name}={value / number:.3f}" for name, value in sums.items())
             rate = number * options.batch.photos / (time.monotonic() - began)
-            print(
-                f"{options.name} {segment + 1}/{options.segments}: {number}/{steps} {shown} {rate:.1f} photos/s"
-            )
+            place = f"{options.name} {segment + 1}/{options.segments}: {number}/{steps}"
+            print(place, shown, f"{rate:.1f} photos/s", flush=True)
     return {name: value / steps for name, value in sums.items()}

@@ -51,7 +51,10 @@ class TorchBackend:
         module = self._modules[component]
         device = next(module.parameters()).device
         output = module(
-            **{name: torch.from_numpy(np.ascontiguousarray(x)).to(device) for name, x in inputs.items()}
+            **{
+                name: torch.from_numpy(np.require(x, requirements="CW")).to(device)
+                for name, x in inputs.items()
+            }
         )
         tensors = (output,) if isinstance(output, torch.Tensor) else output
         return {

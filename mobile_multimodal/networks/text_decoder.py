@@ -14,7 +14,15 @@ from torch.nn import functional
 
 from mobile_multimodal.config import TextConfig
 
-__all__ = ["DecoderOutput", "TextDecoder", "causal_mask", "empty_cache"]
+__all__ = [
+    "CrossAttention",
+    "DecoderLayer",
+    "DecoderOutput",
+    "SelfAttention",
+    "TextDecoder",
+    "causal_mask",
+    "empty_cache",
+]
 
 MASKED = -1e4
 """What the mask adds to a score that must not count; finite, so that fp16 and integer runtimes hold it."""

@@ -14,7 +14,15 @@ from torch.nn import functional
 
 from mobile_multimodal.config import TextConfig, VisionConfig
 
-__all__ = ["EncoderOutput", "ImageProjector", "VisionBackbone", "VisionEncoder"]
+__all__ = [
+    "EncoderOutput",
+    "ImageProjector",
+    "InvertedResidual",
+    "SamePadConv",
+    "Stage",
+    "VisionBackbone",
+    "VisionEncoder",
+]
 
 
 class Stage(NamedTuple):

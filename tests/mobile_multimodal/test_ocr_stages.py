@@ -153,6 +153,33 @@ def test_likely_spaces_are_put_back() -> None:
     assert decode(both, "abc ", space_threshold=0.1).text == "a b"
 
 
+@pytest.mark.parametrize(
+    ("read", "place", "other", "share", "text"),
+    [
+        ("0ct", 0, "O", 0.02, "Oct"),
+        ("0ct", 0, "O", 0.001, "0ct"),
+        ("2O24", 1, "0", 0.02, "2024"),
+        ("Ju1", 2, "l", 0.4, "Jul"),
+        ("item1", 4, "l", 0.1, "item1"),
+        ("eth0", 3, "O", 0.1, "eth0"),
+        ("CO2", 1, "0", 0.3, "CO2"),
+        ("A10", 1, "l", 0.45, "A10"),
+        ("5O", 1, "0", 0.4, "5O"),
+        ("1.0ct", 2, "O", 0.02, "1.Oct"),
+    ],
+)
+def test_lookalikes_are_settled_by_their_word(
+    read: str, place: int, other: str, share: float, text: str
+) -> None:
+    characters = "".join(sorted(set(read + other)))
+    probability = np.repeat(one_hot("_".join(read), characters), 1, axis=0)
+    probability[2 * place] *= 1 - share
+    probability[2 * place, characters.index(other) + 1] = share
+    line = decode(probability, characters)
+    assert line.text == text
+    assert line.confidence < 1.0
+
+
 def test_widths_are_few() -> None:
     widths = {padded_width(width, CONFIG) for width in range(1, CONFIG.recognizer_max_width)}
     assert len(widths) < 32

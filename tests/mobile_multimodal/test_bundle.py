@@ -1,0 +1,143 @@
+"""Bundles and artifacts: written whole, verified when loaded, refused in one line when they lie."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobile_multimodal.bundle import ModelBundle, find_model, load_bundle, packaged_models, save_directory
+from mobile_multimodal.errors import BundleError, UsageError
+from mobile_multimodal.manifest import Manifest
+from tests.tiny import TINY
+
+
+@pytest.fixture
+def copy(tiny_bundle: ModelBundle, tmp_path: Path) -> Path:
+    """A copy of the bundle that may be damaged."""
+    return Path(shutil.copytree(tiny_bundle.directory, tmp_path / "copy"))
+
+
+def edit_manifest(directory: Path, **changes: object) -> None:
+    path = directory / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_round_trip_changes_nothing(tiny_bundle: ModelBundle) -> None:
+    loaded = load_bundle(tiny_bundle.directory)
+    assert loaded.config == TINY
+    assert loaded.sha256 == tiny_bundle.sha256
+    assert loaded.manifest == tiny_bundle.manifest
+    weights = loaded.weights("text_decoder")
+    assert weights["token_embedding.weight"].dtype == np.float16
+    assert sum(w.size for w in weights.values()) == loaded.component("text_decoder").parameters
+
+
+def test_equal_content_has_equal_hashes(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    from tests.tiny import write_tiny_bundle
+
+    assert write_tiny_bundle(tmp_path / "again").sha256 == tiny_bundle.sha256
+    assert write_tiny_bundle(tmp_path / "other", seed=1).sha256 != tiny_bundle.sha256
+
+
+@pytest.mark.parametrize(
+    "file", ["text_decoder.safetensors", "config.json", "tokenizer.json", "class_names.txt"]
+)
+def test_one_changed_byte_is_found(copy: Path, file: str) -> None:
+    content = bytearray((copy / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / file).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"{file} was changed: sha256"):
+        load_bundle(copy)
+
+
+def test_a_cut_file_is_found(copy: Path) -> None:
+    path = copy / "vision_encoder.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"vision_encoder.safetensors has \d+ bytes, not \d+"):
+        load_bundle(copy)
+
+
+def test_a_missing_file_is_found(copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match="tokenizer.json: No such file"):
+        load_bundle(copy)
+
+
+def test_a_newer_schema_is_refused(copy: Path) -> None:
+    edit_manifest(copy, schema_version=2)
+    with pytest.raises(BundleError, match=r"schema version 2, this mmllm reads up to 1 .*upgrade"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"surprise": 1}, {"files": {"../x": {"sha256": "", "bytes": 0}}}, {"components": 3}]
+)
+def test_a_manifest_that_is_none_is_refused(copy: Path, changes: dict[str, object]) -> None:
+    edit_manifest(copy, **changes)
+    with pytest.raises(BundleError, match="is not a manifest"):
+        load_bundle(copy)
+
+
+def test_broken_json_is_refused(copy: Path) -> None:
+    (copy / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_bundle(copy)
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="neither bundle.json nor artifact.json"):
+        Manifest.read(tmp_path)
+
+
+def save_again(bundle: ModelBundle, output: Path, *, force: bool) -> ModelBundle:
+    return save_directory(
+        output,
+        {c.weights: bundle.directory / c.weights for c in bundle.manifest.components},
+        kind="bundle",
+        target="torch",
+        recipe="float16",
+        config=bundle.config,
+        tokenizer=bundle.tokenizer,
+        class_names=bundle.class_names,
+        components=bundle.manifest.components,
+        tool_versions={},
+        force=force,
+    )
+
+
+def test_an_existing_output_is_kept_unless_forced(tiny_bundle: ModelBundle, copy: Path) -> None:
+    with pytest.raises(UsageError, match=r"copy exists .*--force"):
+        save_again(tiny_bundle, copy, force=False)
+    (copy / "stale").touch()
+    assert save_again(tiny_bundle, copy, force=True).sha256 == tiny_bundle.sha256
+    assert not (copy / "stale").exists()
+
+
+def test_a_failed_write_leaves_nothing(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        save_directory(
+            tmp_path / "out",
+            {"text_decoder.safetensors": tmp_path / "absent"},
+            kind="bundle",
+            target="torch",
+            recipe="float16",
+            config=tiny_bundle.config,
+            tokenizer=tiny_bundle.tokenizer,
+            class_names=tiny_bundle.class_names,
+            components=(),
+            tool_versions={},
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_model_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'mmllm-bass' is neither .*mmllm-base"):
+        find_model("mmllm-bass", "onnxruntime")
+    with pytest.raises(UsageError, match="unknown backend 'tensorrt' .*onnxruntime, torch"):
+        find_model(None, "tensorrt")
+    assert find_model(tmp_path, "torch") == tmp_path
+    assert "mmllm-base" in packaged_models()

