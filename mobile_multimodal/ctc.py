@@ -77,6 +77,7 @@ def _missing_spaces(
         i
         for i in range(1, len(text))
         if " " not in (text[i - 1], text[i])
+        and (text[i - 1].isalnum() or text[i].isalnum())  # a ruled line is no row of words
         and probability[kept[i - 1] + 1 : kept[i], space].max(initial=0.0) >= threshold
     }
 

@@ -148,6 +148,9 @@ def test_likely_spaces_are_put_back() -> None:
     assert decode(probability, "abc ", space_threshold=0.1).text == "a bc"
     assert decode(probability, "abc ").text == "abc"
     assert decode(probability, "abcd", space_threshold=0.1).text == "abc", "no space in the dictionary"
+    ruled = one_hot("_-_-", "ab- ")
+    ruled[2] = [0.8, 0, 0, 0, 0.2]
+    assert decode(ruled, "ab- ", space_threshold=0.1).text == "--"
     both = one_hot("_a_ _b")
     both[2] = [0.8, 0, 0, 0, 0.2]
     assert decode(both, "abc ", space_threshold=0.1).text == "a b"
