@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from mobile_multimodal.backends import Array
 from mobile_multimodal.errors import BundleError
 
 __all__ = ["OnnxBackend"]
+
+_REFUSALS = (
+    states.Fail,
+    states.InvalidGraph,
+    states.InvalidProtobuf,
+    states.NoSuchFile,
+    states.NotImplemented,
+)
+"""What ONNX Runtime raises on a file that it cannot run; they have no base class of their own."""
 
 
 class OnnxBackend:
@@ -59,7 +69,7 @@ class OnnxBackend:
                     self._sessions[component] = onnxruntime.InferenceSession(
                         path, self._options, providers=["CPUExecutionProvider"]
                     )
-                except (RuntimeError, ValueError, OSError) as exc:
+                except _REFUSALS as exc:
                     raise BundleError(f"{path}: ONNX Runtime refuses it: {exc}") from exc
             return self._sessions[component]
 

@@ -117,7 +117,7 @@ def test_two_exports_are_equal_byte_for_byte(
 
 
 def test_an_unknown_recipe_lists_the_known(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown recipe 'int9' .*weight_only_wi8_afp32"):
+    with pytest.raises(UsageError, match=r"unknown recipe 'int9' .*weight_only_wi8_afp32"):
         export_onnx(tiny_bundle, tmp_path / "x", recipe="int9")
     assert not (tmp_path / "x").exists()
 

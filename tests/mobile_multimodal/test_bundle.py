@@ -63,7 +63,7 @@ def test_a_cut_file_is_found(copy: Path) -> None:
 
 def test_a_missing_file_is_found(copy: Path) -> None:
     (copy / "tokenizer.json").unlink()
-    with pytest.raises(BundleError, match="tokenizer.json: No such file"):
+    with pytest.raises(BundleError, match=r"tokenizer\.json: No such file"):
         load_bundle(copy)
 
 
@@ -89,7 +89,7 @@ def test_broken_json_is_refused(copy: Path) -> None:
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="neither bundle.json nor artifact.json"):
+    with pytest.raises(BundleError, match=r"neither bundle\.json nor artifact\.json"):
         Manifest.read(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_a_failed_write_leaves_nothing(tiny_bundle: ModelBundle, tmp_path: Path)
 def test_an_unknown_model_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'mmllm-bass' is neither .*mmllm-base"):
         find_model("mmllm-bass", "onnxruntime")
-    with pytest.raises(UsageError, match="unknown backend 'tensorrt' .*onnxruntime, torch"):
+    with pytest.raises(UsageError, match=r"unknown backend 'tensorrt' .*onnxruntime, torch"):
         find_model(None, "tensorrt")
     assert find_model(tmp_path, "torch") == tmp_path
     assert "mmllm-base" in packaged_models()
