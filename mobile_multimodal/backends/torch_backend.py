@@ -52,7 +52,7 @@ class TorchBackend:
         device = next(module.parameters()).device
         output = module(
             **{
-                name: torch.from_numpy(np.require(x, requirements="CW")).to(device)
+                name: torch.from_numpy(np.require(x, requirements=("C", "W"))).to(device)
                 for name, x in inputs.items()
             }
         )
