@@ -44,7 +44,7 @@ def draw_terminal(rng: random.Random) -> Sheet:
     y, step = 66.0, line_height(font, 1.42)
     for block in blocks:
         if y + step * len(block) > sheet.height - 20:
-            break
+            continue  # a shorter one may still fit
         for line in block:
             sheet.write(line, 24, y, font, prompt if line.startswith("$ ") else ink)
             y += step
