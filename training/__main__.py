@@ -45,7 +45,7 @@ SELF_CRITICAL = StageOptions(
     name="self_critical",
     segments=5,
     photos_per_segment=5000,
-    peak_lr=5e-5,
+    peak_lr=1e-4,
     dropout=0.0,
     warmup=50,
     # Rewards are counted against the captions as people wrote them, so nothing is mirrored here.
