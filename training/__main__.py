@@ -43,13 +43,13 @@ FINETUNE = StageOptions(
 )
 SELF_CRITICAL = StageOptions(
     name="self_critical",
-    segments=5,
+    segments=4,
     photos_per_segment=5000,
-    peak_lr=1e-4,
+    peak_lr=8e-5,
     dropout=0.0,
     warmup=50,
     # Rewards are counted against the captions as people wrote them, so nothing is mirrored here.
-    batch=BatchOptions(captions_per_photo=2, min_crop=0.8, hide_names=0.0, mirrored=0.0),
+    batch=BatchOptions(captions_per_photo=1, min_crop=0.8, hide_names=0.0, mirrored=0.0),
     seed=3,
 )
 COCO_WEIGHTS = {"frozen": 3.0, "finetune": 2.0, "self_critical": 2.0}

@@ -103,10 +103,11 @@ class CaptionModel(nn.Module):
         return states
 
     @torch.no_grad()
-    def sample_captions(self, context: PhotoContext, max_tokens: int) -> Tensor:
+    def sample_captions(self, context: PhotoContext, max_tokens: int, temperature: float) -> Tensor:
         """One caption drawn at random for each row of the context: ids [N, max_tokens], padded.
 
-        The end token is part of it; what stands behind it is the pad id.
+        The end token is part of it; what stands behind it is the pad id. A ``temperature`` below 1
+        draws likely words more often.
         """
         text, device = self.config.text, context.visible.device
         rows = len(context.visible)
@@ -122,7 +123,7 @@ class CaptionModel(nn.Module):
             logits = self.decoder.logits(states[:, 0]).float()
             logits[:, : self.tokenizer.end_id] = MASKED
             logits[:, self.tokenizer.end_id + 1 : self.tokenizer.answer_id + 1] = MASKED
-            token = torch.multinomial(logits.softmax(-1), 1)
+            token = torch.multinomial((logits / temperature).softmax(-1), 1)
             drawn[:, step] = torch.where(going, token[:, 0], self.tokenizer.pad_id)
             going = going & (token[:, 0] != self.tokenizer.end_id)
             if not going.any():

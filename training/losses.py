@@ -82,12 +82,15 @@ class SelfCritical:
     """Self-critical training on CIDEr-D (Rennie et al., arXiv 1612.00563).
 
     The baseline of a caption is the mean reward of the photo's other samples (Luo, arXiv 2003.09971).
-    Cross-entropy goes on beside it, for the answers and against degenerate sentences.
+    The policy is the decoder at ``temperature``: label smoothing has left it too flat to draw sentences
+    worth a reward at 1, and greedy decoding does not depend on it. Cross-entropy goes on beside it, for
+    the answers and against degenerate sentences.
     """
 
     scorer: CiderD
     samples: int = 5
     max_tokens: int = 20
+    temperature: float = 0.5
     text_weight: float = 0.3
 
     @classmethod
@@ -103,7 +106,7 @@ class SelfCritical:
         owners = torch.arange(photos, device=batch.pixels.device).repeat_interleave(self.samples)
         repeated = context.take(owners)
         model.eval()
-        drawn = model.sample_captions(repeated, self.max_tokens)
+        drawn = model.sample_captions(repeated, self.max_tokens, self.temperature)
         model.train()
         tokenizer = model.tokenizer
         rewards = caption_rewards(self.scorer, batch.photos, drawn, tokenizer.decode, tokenizer.end_id)
@@ -115,7 +118,7 @@ class SelfCritical:
         start = torch.full_like(drawn[:, :1], tokenizer.caption_id)
         states = model.token_states(torch.cat((start, drawn[:, :-1]), dim=1), repeated)
         written = drawn != tokenizer.pad_id
-        logits = model.decoder.logits(states[written]).float()
+        logits = model.decoder.logits(states[written]).float() / self.temperature
         losses = functional.cross_entropy(logits, drawn[written], reduction="none")
         return {
             "reward": (losses * advantage.expand_as(drawn)[written]).mean(),

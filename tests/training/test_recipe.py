@@ -217,7 +217,7 @@ def test_sampling_is_the_decoder_s_own_distribution(stage: Stage) -> None:
         bias[[20, 21, model.tokenizer.end_id]] = 40.0
         model.decoder.final_norm.bias.copy_(bias @ model.decoder.token_embedding.weight)
     repeated = context.take(torch.zeros(400, dtype=torch.long))
-    drawn = model.sample_captions(repeated, 2)
+    drawn = model.sample_captions(repeated, 2, 1.0)
     start = torch.tensor([[model.tokenizer.caption_id]])
     expected = model.decoder.logits(model.token_states(start, context))[0, 0].detach()
     expected[[0, 2, 3, 4]] = -1e4
