@@ -14,13 +14,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mobile_multimodal.component_specs import component_names
 from mobile_multimodal.config import ModelConfig, from_json, to_json
 from mobile_multimodal.errors import BundleError, MissingExtraError, UsageError
-from mobile_multimodal.manifest import Component, FileEntry, Manifest, hash_file
+from mobile_multimodal.manifest import MANIFEST_NAMES, Component, FileEntry, Manifest, hash_file
 from mobile_multimodal.preprocessing import RESAMPLE
 from mobile_multimodal.tokenizer import Tokenizer
 
-__all__ = ["DEFAULT_MODEL", "ModelBundle", "find_model", "load_bundle", "packaged_models", "save_directory"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ModelBundle",
+    "check_output",
+    "find_model",
+    "load_bundle",
+    "packaged_models",
+    "save_directory",
+]
 
 DEFAULT_MODEL = "mmllm-base"
 MODELS = Path(__file__).parent / "models"
@@ -94,7 +103,8 @@ def find_model(model: str | os.PathLike[str] | None, backend: str) -> Path:
     name = DEFAULT_MODEL if model is None else os.fspath(model)
     if name in packaged_models():
         return MODELS / name / PACKAGED_PARTS[backend]
-    if Path(name).is_dir():
+    # Unlike Path.is_dir it does not raise on a name that is too long or may not be looked up.
+    if os.path.isdir(name):
         return Path(name)
     raise UsageError(
         f"model {name!r} is neither a packaged model nor a directory",
@@ -106,10 +116,14 @@ def load_bundle(directory: str | os.PathLike[str]) -> ModelBundle:
     """Load a bundle or an artifact; every file is checked against its hash.
 
     Raises:
-        BundleError: the directory is not a model, was changed, or is of a newer schema.
+        BundleError: the directory is not a model, lacks a part of it, was changed, or is of a newer schema.
     """
     path = Path(directory)
     manifest = Manifest.read(path)
+    # A file that the manifest does not list would be read without being verified.
+    unlisted = {"config.json", "tokenizer.json", "class_names.txt"} - manifest.files.keys()
+    if unlisted:
+        raise BundleError(f"{path}: the manifest does not list {', '.join(sorted(unlisted))}")
     manifest.verify(path)
     try:
         config = from_json(json.loads((path / "config.json").read_text(encoding="utf-8")))
@@ -119,6 +133,12 @@ def load_bundle(directory: str | os.PathLike[str]) -> ModelBundle:
         raise BundleError(f"{path}: {exc}") from exc
     if tokenizer.vocab_size > config.text.vocab_size or len(names) != config.vision.num_classes:
         raise BundleError(f"{path}: tokenizer.json or class_names.txt does not fit config.json")
+    named = [component.name for component in manifest.components]
+    if sorted(named) != sorted(component_names(config)):
+        raise BundleError(
+            f"{path} has the components {', '.join(named) or 'none'}, "
+            f"config.json asks for {', '.join(component_names(config))}"
+        )
     return ModelBundle(path, manifest, config, tokenizer, names)
 
 
@@ -132,6 +152,41 @@ def _describe(config: ModelConfig) -> dict[str, Any]:
         "normalization_inside_graph": {"mean": config.vision.pixel_mean, "std": config.vision.pixel_std},
         "input": "uint8 RGB, height x width x 3, squashed to the size above",
     }
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Check that a model may be written to this path, before the work that makes it.
+
+    Raises:
+        UsageError: the output exists and ``force`` is not given, or it is something else than a model.
+    """
+    if not os.path.lexists(output):
+        return
+    if not force:
+        raise UsageError(f"{output} exists", remedy="give --force to replace it")
+    known = output.is_dir() and (
+        not any(output.iterdir()) or any((output / name).is_file() for name in MANIFEST_NAMES.values())
+    )
+    if not known:
+        raise UsageError(f"{output} is no model directory and is not replaced", remedy="name another output")
+
+
+def _put_in_place(written: Path, output: Path) -> None:
+    """Rename a complete directory to its name; what stood there is removed only when that worked."""
+    if not os.path.lexists(output):
+        written.rename(output)
+        return
+    retired = written.with_name(f"{written.name}.old")
+    output.rename(retired)
+    try:
+        written.rename(output)
+    except OSError:
+        retired.rename(output)
+        raise
+    if retired.is_symlink():
+        retired.unlink()
+    else:
+        shutil.rmtree(retired)
 
 
 def save_directory(
@@ -154,14 +209,17 @@ def save_directory(
     ``contents`` are the components' files and what else travels along, as paths to copy or bytes.
 
     Raises:
-        UsageError: the output exists and ``force`` is not given.
+        UsageError: the output exists and ``force`` is not given, or it is something else than a model.
+        BundleError: the output cannot be written, or a file to copy cannot be read.
     """
-    if output.exists() and not force:
-        raise UsageError(f"{output} exists", remedy="give --force to replace it")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    temporary.chmod(0o755)
+    check_output(output, force=force)
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as exc:
+        raise BundleError(f"{output} cannot be written: {exc}", remedy="name another output") from exc
+    try:
+        temporary.chmod(0o755)
         texts = {
             "config.json": json.dumps(to_json(config), indent=1, ensure_ascii=False) + "\n",
             "preprocessor_config.json": json.dumps(_describe(config), indent=1) + "\n",
@@ -183,9 +241,9 @@ def save_directory(
             kind, config.name, recipe, target, components, files, tool_versions, bundle_sha256
         )
         manifest.write(temporary)
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.rename(output)
+        _put_in_place(temporary, output)
+    except OSError as exc:
+        raise BundleError(f"{output} cannot be written: {exc}") from exc
     finally:
         with suppress(FileNotFoundError):
             shutil.rmtree(temporary)

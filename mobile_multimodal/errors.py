@@ -6,7 +6,8 @@
     ├── UsageError              exit 2   an argument that can never work: empty question, unknown name
     ├── ImageError              exit 3   the picture cannot be used: not an image, truncated, too large
     ├── FetchError              exit 3   a URL did not give a picture: 404, HTML, too large, too slow
-    ├── BundleError             exit 3   a bundle or artifact cannot be trusted: corrupt, tampered, too new
+    ├── BundleError             exit 3   a bundle or artifact cannot be trusted (corrupt, tampered, too new),
+    │                                    run or written
     ├── MissingExtraError       exit 3   an optional package is not installed
     ├── DataError               exit 3   an evaluation or training file cannot be read
     ├── GateFailedError         exit 4   a gate or a parity check failed
@@ -64,7 +65,7 @@ class FetchError(MmllmError):
 
 
 class BundleError(MmllmError):
-    """A bundle or an artifact that cannot be trusted or read."""
+    """A bundle or an artifact that cannot be trusted, read, run or written."""
 
 
 class MissingExtraError(MmllmError):

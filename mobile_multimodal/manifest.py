@@ -99,7 +99,8 @@ class Manifest:
         Raises:
             BundleError: no manifest, one of a newer schema, or one that cannot be understood.
         """
-        kind = next((kind for kind, name in MANIFEST_NAMES.items() if (directory / name).is_file()), None)
+        # Unlike Path.is_file it does not raise where the directory may not be entered.
+        kind = next((kind for kind, name in MANIFEST_NAMES.items() if os.path.isfile(directory / name)), None)
         if kind is None:
             raise BundleError(
                 f"{directory} holds neither bundle.json nor artifact.json", remedy="name a model directory"
@@ -135,6 +136,13 @@ class Manifest:
         for name in files:
             if name != Path(name).name:
                 raise ValueError(f"file name {name!r} leaves the directory")
+        if type(fields.get("schema_version")) is not int:
+            raise ValueError("schema_version is missing or no whole number")
+        for component in components:
+            if component.weights not in files:
+                raise ValueError(
+                    f"{component.name} has its weights in {component.weights!r}, which is not listed"
+                )
         return cls(kind=kind, components=components, files=files, **fields)
 
     def verify(self, directory: Path) -> None:

@@ -74,11 +74,33 @@ def test_a_newer_schema_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"surprise": 1}, {"files": {"../x": {"sha256": "", "bytes": 0}}}, {"components": 3}]
+    "changes",
+    [
+        {"surprise": 1},
+        {"files": {"../x": {"sha256": "", "bytes": 0}}},
+        {"files": {}},
+        {"components": 3},
+        {"schema_version": "1"},
+    ],
 )
 def test_a_manifest_that_is_none_is_refused(copy: Path, changes: dict[str, object]) -> None:
     edit_manifest(copy, **changes)
     with pytest.raises(BundleError, match="is not a manifest"):
+        load_bundle(copy)
+
+
+def test_a_file_that_is_not_listed_is_not_read(copy: Path) -> None:
+    files = json.loads((copy / "bundle.json").read_text())["files"]
+    del files["config.json"]
+    edit_manifest(copy, files=files)
+    with pytest.raises(BundleError, match=r"does not list config\.json"):
+        load_bundle(copy)
+
+
+def test_a_missing_component_is_named(copy: Path) -> None:
+    components = json.loads((copy / "bundle.json").read_text())["components"]
+    edit_manifest(copy, components=components[:1])
+    with pytest.raises(BundleError, match=r"has the components vision_encoder, .*, text_decoder"):
         load_bundle(copy)
 
 
@@ -118,7 +140,7 @@ def test_an_existing_output_is_kept_unless_forced(tiny_bundle: ModelBundle, copy
 
 
 def test_a_failed_write_leaves_nothing(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(BundleError, match=r"out cannot be written: .*absent"):
         save_directory(
             tmp_path / "out",
             {"text_decoder.safetensors": tmp_path / "absent"},
@@ -134,10 +156,62 @@ def test_a_failed_write_leaves_nothing(tiny_bundle: ModelBundle, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_force_replaces_nothing_but_models(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").touch()
+    for output in (photos, photos / "a.jpg"):
+        with pytest.raises(UsageError, match="is no model directory and is not replaced"):
+            save_again(tiny_bundle, output, force=True)
+    assert (photos / "a.jpg").exists()
+    (tmp_path / "empty").mkdir()
+    assert save_again(tiny_bundle, tmp_path / "empty", force=True).directory == tmp_path / "empty"
+
+
+def test_a_link_is_replaced_and_its_target_stays(
+    tiny_bundle: ModelBundle, copy: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "größe"
+    link.symlink_to(copy)
+    (copy / "mine").touch()
+    assert save_again(tiny_bundle, link, force=True).sha256 == tiny_bundle.sha256
+    assert not link.is_symlink()
+    assert (copy / "mine").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "größe"]
+
+
+def test_the_old_model_stays_where_the_new_cannot_be_placed(
+    tiny_bundle: ModelBundle, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if target == copy and not path.name.endswith(".old"):
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    (copy / "mine").touch()
+    with pytest.raises(BundleError, match="No space left"):
+        save_again(tiny_bundle, copy, force=True)
+    assert (copy / "mine").exists()
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"out cannot be written: .*name another output"):
+        save_again(tiny_bundle, tmp_path / "file" / "out", force=False)
+
+
 def test_an_unknown_model_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'mmllm-bass' is neither .*mmllm-base"):
         find_model("mmllm-bass", "onnxruntime")
     with pytest.raises(UsageError, match=r"unknown backend 'tensorrt' .*onnxruntime, torch"):
         find_model(None, "tensorrt")
+    for name in ("", "x" * 5000, "a\0b"):
+        with pytest.raises(UsageError, match="neither a packaged model nor a directory"):
+            find_model(name, "torch")
     assert find_model(tmp_path, "torch") == tmp_path
+    assert find_model(f"{tmp_path}/", "torch") == tmp_path
     assert "mmllm-base" in packaged_models()
