@@ -27,7 +27,7 @@ class VisionConfig:
     pixel_std: float = 128.0
 
     def __post_init__(self) -> None:
-        if self.image_size % 32:
+        if self.image_size < 32 or self.image_size % 32:
             raise ValueError(f"image_size {self.image_size} is not a multiple of 32")
 
     @property
@@ -58,7 +58,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         if self.width % 128 or self.feed_forward_width % 128:
             raise ValueError(f"widths {self.width}, {self.feed_forward_width} must be multiples of 128")
-        if self.width % self.num_heads:
+        if self.num_heads < 1 or self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.num_heads} heads")
         if self.num_name_slots >= self.max_positions:
             raise ValueError(
@@ -128,9 +128,9 @@ def from_json(row: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ValueError: an unknown key, a missing part, or a size that the dataclass refuses.
     """
-    fields = dict(row)
-    ocr = fields.pop("ocr", None)
     try:
+        fields = dict(row)
+        ocr = fields.pop("ocr", None)
         return ModelConfig(
             vision=VisionConfig(**fields.pop("vision")),
             text=TextConfig(**fields.pop("text")),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mobile_multimodal.backends import Backend
-from mobile_multimodal.bundle import ModelBundle, find_model, load_bundle
+from mobile_multimodal.bundle import PACKAGED_PARTS, ModelBundle, find_model, load_bundle
 from mobile_multimodal.errors import BundleError, MmllmError, UsageError
 from mobile_multimodal.image import ImageInput, LoadedImage, load_image
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult, TextRegion
@@ -184,9 +184,12 @@ def open_backend(bundle: ModelBundle, backend: str, threads: int | None) -> Back
     """The runtime for a model directory.
 
     Raises:
-        UsageError: the directory is for another runtime.
+        UsageError: a backend of another name, fewer threads than 1, or a directory for another runtime.
+        BundleError: weights that do not fit config.json.
         MissingExtraError: torch is not installed.
     """
+    if backend not in PACKAGED_PARTS:
+        raise UsageError(f"unknown backend {backend!r}", remedy=f"one of {', '.join(PACKAGED_PARTS)}")
     if threads is not None and threads < 1:
         raise UsageError(f"threads {threads} is below 1")
     if backend == "onnxruntime":

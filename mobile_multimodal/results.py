@@ -20,8 +20,11 @@ Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple
 class GenerationConfig:
     """How text is generated: ``num_beams`` 1 is greedy; ``max_tokens`` counts new tokens.
 
-    Beams are ranked by mean log-probability per token ** ``length_penalty``
-    (Wu et al., arXiv 1609.08144, equation 14, without its constant).
+    Finished beams are ranked by log-probability / length ** ``length_penalty``: 1 is the mean of a
+    token, 0 favours short texts (Wu et al., arXiv 1609.08144, equation 14, without its constants).
+
+    Raises:
+        UsageError: tokens outside 1..64, beams outside 1..8, or a penalty outside 0..10.
     """
 
     max_tokens: int = 24
@@ -33,6 +36,8 @@ class GenerationConfig:
             raise UsageError(f"max tokens {self.max_tokens} is outside 1..64")
         if not 1 <= self.num_beams <= 8:
             raise UsageError(f"beam width {self.num_beams} is outside 1..8")
+        if not 0.0 <= self.length_penalty <= 10.0:
+            raise UsageError(f"length penalty {self.length_penalty} is outside 0..10")
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class TaskRequest:
     """One task on one picture; ``question`` belongs to ``vqa`` alone.
 
     Raises:
-        UsageError: an unknown task, a question missing, empty, too long, or given to another task.
+        UsageError: an unknown task, a question missing, empty, too long, not Unicode, or given to
+            another task.
     """
 
     task: str
@@ -78,6 +84,11 @@ class TaskRequest:
             raise UsageError(
                 f"the question has {len(self.question):,} characters, more than {MAX_QUESTION_CHARACTERS}",
                 remedy="ask a shorter one",
+            )
+        # Bytes of the command line that are no UTF-8 arrive as lone surrogates, which no tokenizer takes.
+        if any("\ud800" <= character <= "\udfff" for character in self.question):
+            raise UsageError(
+                f"the question {self.question!r} is not valid Unicode", remedy="write it in UTF-8"
             )
 
 

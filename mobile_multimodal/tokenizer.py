@@ -26,6 +26,7 @@ class Tokenizer:
     def __init__(self, serialized: str) -> None:
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(serialized)
+        # The library raises nothing more special than Exception.
         except Exception as exc:
             raise BundleError(f"tokenizer.json cannot be read: {exc}") from exc
         ids = tuple(self._tokenizer.token_to_id(token) for token in SPECIAL_TOKENS)

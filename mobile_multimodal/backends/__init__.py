@@ -25,10 +25,10 @@ class Backend(Protocol):
       ``attention_mask`` float32 [B, 1, S, T + S] (added to the scores; 0 sees, -1e4 does not),
       ``image_key``, ``image_value``, ``past_key``, ``past_value`` float32 [L, B, H, T, d]
       → ``logits`` float32 [B, S, vocabulary], ``new_key``, ``new_value`` float32 [L, B, H, S, d].
-    - ``text_detector``: ``pixel_values`` uint8 [1, height, width, 3] (multiples of 32)
-      → ``probability`` float32 [1, height, width].
-    - ``text_recognizer``: ``pixel_values`` uint8 [B, 48, width, 3]
-      → ``probability`` float32 [B, steps, characters + 1], class 0 the CTC blank.
+    - ``text_detector``: ``pixel_values`` uint8 [B, height, width, 3] (multiples of 32)
+      → ``probability`` float32 [B, height, width].
+    - ``text_recognizer``: ``pixel_values`` uint8 [B, 48, width, 3] (a multiple of 8)
+      → ``probability`` float32 [B, width / 8, characters + 1], class 0 the CTC blank.
     """
 
     @property
@@ -46,5 +46,6 @@ class Backend(Protocol):
 
         Raises:
             KeyError: the component is not part of this model.
+            BundleError: the runtime cannot run the component's file.
         """
         ...

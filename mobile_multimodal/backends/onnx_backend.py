@@ -16,13 +16,16 @@ from mobile_multimodal.errors import BundleError
 __all__ = ["OnnxBackend"]
 
 _REFUSALS = (
+    states.EPFail,
     states.Fail,
+    states.InvalidArgument,
     states.InvalidGraph,
     states.InvalidProtobuf,
     states.NoSuchFile,
     states.NotImplemented,
+    states.RuntimeException,
 )
-"""What ONNX Runtime raises on a file that it cannot run; they have no base class of their own."""
+"""What ONNX Runtime raises on a graph that it cannot run; they have no base class of their own."""
 
 
 class OnnxBackend:
@@ -74,7 +77,15 @@ class OnnxBackend:
             return self._sessions[component]
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one component once."""
+        """Run one component once.
+
+        Raises:
+            KeyError: the component is not part of this model.
+            BundleError: ONNX Runtime refuses the file, or fails at these inputs.
+        """
         session = self.session(component)
-        outputs: list[Any] = session.run(None, dict(inputs))
+        try:
+            outputs: list[Any] = session.run(None, dict(inputs))
+        except _REFUSALS as exc:
+            raise BundleError(f"{self._files[component]}: ONNX Runtime cannot run it: {exc}") from exc
         return {output.name: value for output, value in zip(session.get_outputs(), outputs, strict=True)}

@@ -31,7 +31,10 @@ OUTPUTS = {
 
 
 class TorchBackend:
-    """Runs torch modules behind the :class:`~mobile_multimodal.backends.Backend` protocol."""
+    """Runs torch modules behind the :class:`~mobile_multimodal.backends.Backend` protocol.
+
+    ``threads`` is a setting of the whole process, as torch has it.
+    """
 
     name = "torch"
 

@@ -28,12 +28,19 @@ def test_an_unknown_key_is_an_error(part: str | None) -> None:
         from_json(row)
 
 
+def test_json_that_is_no_object_is_an_error() -> None:
+    with pytest.raises(ValueError, match="model configuration"):
+        from_json(json.loads("3"))
+
+
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
         (VisionConfig, {"image_size": 225}),
+        (VisionConfig, {"image_size": 0}),
         (TextConfig, {"width": 200}),
         (TextConfig, {"num_heads": 7}),
+        (TextConfig, {"num_heads": 0}),
         (TextConfig, {"num_name_slots": 128}),
         (OcrConfig, {"min_confidence": 1.5}),
     ],
@@ -84,6 +91,7 @@ def test_a_wrong_spec_is_refused(fields: tuple[str, tuple[int, ...], str, str]) 
         ("vqa", None, "the question is empty"),
         ("vqa", " \n", "the question is empty"),
         ("vqa", "x" * 10_000, "10,000 characters"),
+        ("vqa", b"what \xff".decode(errors="surrogateescape"), "not valid Unicode"),
         ("caption", "why?", "takes no question"),
     ],
 )
@@ -94,8 +102,16 @@ def test_a_request_that_cannot_work_is_refused(task: str, question: str | None, 
 
 
 @pytest.mark.parametrize(
-    "fields", [{"max_tokens": 0}, {"max_tokens": 65}, {"num_beams": 0}, {"num_beams": 9}]
+    "fields",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": 65},
+        {"num_beams": 0},
+        {"num_beams": 9},
+        {"length_penalty": -1.0},
+        {"length_penalty": float("nan")},
+    ],
 )
-def test_generation_limits(fields: dict[str, int]) -> None:
+def test_generation_limits(fields: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         GenerationConfig(**fields)

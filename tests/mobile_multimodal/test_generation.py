@@ -12,6 +12,7 @@ from mobile_multimodal.backends import Array, Backend
 from mobile_multimodal.backends.onnx_backend import OnnxBackend
 from mobile_multimodal.backends.torch_backend import open_torch_backend
 from mobile_multimodal.bundle import ModelBundle, load_bundle
+from mobile_multimodal.errors import BundleError, UsageError
 from mobile_multimodal.generation import MASKED, ImageFeatures, generate, log_softmax
 from mobile_multimodal.model import open_backend
 from mobile_multimodal.prompts import Prompt, build_prompts, class_name_slots, softmax, task_tokens
@@ -222,6 +223,17 @@ def test_softmax_and_its_logarithm_agree() -> None:
     logits = np.array([[1000.0, 999.0, -1000.0]], np.float32)
     assert np.allclose(softmax(logits), np.exp(log_softmax(logits)))
     assert softmax(logits).sum() == pytest.approx(1.0)
+
+
+def test_the_onnx_backend_translates_a_failing_run(tiny_artifacts: dict[str, Path]) -> None:
+    backend = OnnxBackend({"vision_encoder": tiny_artifacts["float32"] / "vision_encoder.onnx"})
+    with pytest.raises(BundleError, match=r"vision_encoder\.onnx: ONNX Runtime cannot run it: .*dimensions"):
+        backend.run("vision_encoder", {"pixel_values": np.zeros((1, 3, 3, 3), np.uint8)})
+
+
+def test_an_unknown_backend_is_not_guessed(tiny_bundle: ModelBundle) -> None:
+    with pytest.raises(UsageError, match=r"unknown backend 'litert' .*onnxruntime, torch"):
+        open_backend(tiny_bundle, "litert", None)
 
 
 def test_the_onnx_backend_names_what_it_lacks(tiny_artifacts: dict[str, Path]) -> None:
