@@ -30,7 +30,7 @@ BASE_PACKAGES = (
     ("typer", "typer"),
     ("rich", "rich"),
 )
-EXTRAS = ("export", "train", "serve")
+EXTRAS = ("export", "train", "serve", "bench")
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,8 @@ def _run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether the arguments ask for JSON, seen without parsing them, for they may be wrong."""
-    words = " ".join(arguments).replace("=", " ").split(" ")
-    return "--json" in words or any(
-        name in ("--format", "-f") and value == "json" for name, value in itertools.pairwise(words)
+    return any(word in ("--json", "--format=json", "-fjson") for word in arguments) or any(
+        name in ("--format", "-f") and value == "json" for name, value in itertools.pairwise(arguments)
     )
 
 

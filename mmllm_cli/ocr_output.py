@@ -49,6 +49,8 @@ def ocr_printer(
                 f"{annotate} cannot be drawn: unknown suffix {annotate.suffix!r}", remedy=f"one of {kinds}"
             )
         check_can_write(annotate)
+        if annotate.exists() and os.path.exists(images[0]) and annotate.samefile(images[0]):
+            raise UsageError(f"{annotate} is the picture itself", remedy="give --annotate another name")
     if annotate is None and output_format in ("text", "json"):
         return None
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
@@ -17,8 +23,10 @@ __all__ = [
     "MinConfidence",
     "ModelName",
     "Recursive",
+    "RunSettings",
     "Threads",
     "UrlTimeout",
+    "with_run_settings",
 ]
 
 IMAGES_HELP = "Files, directories, http(s) URLs, or - for standard input."
@@ -35,7 +43,10 @@ BackendName = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, metavar="N", help="CPU threads.  [default: the runtime's choice]"),
+    # More threads than any machine has cores only exhaust it: 100,000 never come to an end.
+    typer.Option(
+        "--threads", min=1, max=256, metavar="N", help="CPU threads.  [default: the runtime's choice]"
+    ),
 ]
 Beam = Annotated[int, typer.Option("--beam", metavar="N", help="Beam width, 1 to 8; 1 is greedy.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest text, 1 to 64 tokens.")]
@@ -57,3 +68,54 @@ UrlTimeout = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; for several pictures one line each.")
 ]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The options of caption, ocr, vqa and run, as the command line gave them."""
+
+    model: ModelName = None
+    backend: BackendName = "onnxruntime"
+    threads: Threads = None
+    beam: Beam = 1
+    max_tokens: MaxTokens = 24
+    min_confidence: MinConfidence = 0.0
+    batch_size: BatchSize = 8
+    recursive: Recursive = False
+    url_timeout_s: UrlTimeout = 60.0
+    as_json: AsJson = False
+
+
+def with_run_settings(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command every option of :class:`RunSettings`, which it is handed as ``settings``.
+
+    ``without`` names the fields that are no option of this command; they keep their defaults.
+    """
+    hints = typing.get_type_hints(RunSettings, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(RunSettings)
+        if field.name not in without
+    ]
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+            if name != "settings"
+        ]
+
+        @functools.wraps(command)
+        def with_options(**options: Any) -> int:
+            settings = RunSettings(**{option.name: options.pop(option.name) for option in shared})
+            return command(**options, settings=settings)
+
+        # What typer reads: the signature and the annotations as if they had been written out.
+        parameters = [*own, *shared]
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return decorate

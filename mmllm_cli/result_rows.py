@@ -74,11 +74,18 @@ def spoken(verdict: Verdict, min_confidence: float, *, with_confidence: bool) ->
     """What a person reads: the text, or that it is not sure; the confidence dimly behind it on a terminal."""
     result = verdict.result
     if not verdict.is_sure:
-        return f"not sure (confidence {result.confidence:.2f} is below {min_confidence:.2f})"
+        return _abstention(result.confidence or 0.0, min_confidence)
     text = "\n".join(one_line(line) for line in result.text.splitlines())
     if not with_confidence or result.confidence is None or result.task == "ocr":
         return text
     return text + dim(f"  ({result.confidence:.2f})")
+
+
+def _abstention(confidence: float, limit: float) -> str:
+    """With as many digits as it takes to see that the one is below the other."""
+    shown = ((f"{confidence:.{digits}f}", f"{limit:.{digits}f}") for digits in (2, 3, 4, 6, 9, 16))
+    below, above = next((pair for pair in shown if pair[0] != pair[1]), (confidence, limit))
+    return f"not sure (confidence {below} is below {above})"
 
 
 def _notes(outcome: PictureOutcome) -> list[str]:

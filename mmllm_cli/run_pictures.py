@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mmllm_cli.console import one_line, print_error, print_json, print_note, print_text, progress
 from mmllm_cli.fetch import FetchLimits
 from mmllm_cli.image_inputs import expand_inputs
+from mmllm_cli.options import RunSettings
 from mmllm_cli.picture_tasks import PictureOutcome, picture_outcomes
 from mmllm_cli.result_rows import Verdict, failed_row, judge, result_row, results_row, spoken
 from mobile_multimodal.errors import MmllmError
 from mobile_multimodal.image import LoadedImage
 from mobile_multimodal.results import GenerationConfig, TaskRequest
 
-__all__ = ["Printer", "RunSettings", "run_pictures"]
+__all__ = ["Printer", "run_pictures"]
 
 Printer = Callable[[LoadedImage, Sequence[Verdict]], bool]
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """The options of one run, as the command line gave them."""
-
-    model: str | None = None
-    backend: str = "onnxruntime"
-    threads: int | None = None
-    beam: int = 1
-    max_tokens: int = 24
-    min_confidence: float = 0.0
-    batch_size: int = 8
-    recursive: bool = False
-    url_timeout_s: float = 60.0
-    as_json: bool = False
 
 
 def run_pictures(
@@ -68,6 +52,8 @@ def run_pictures(
                 _print_failure(outcome, outcome.error, as_json=settings.as_json)
                 continue
             verdicts = [judge(result, settings.min_confidence) for result in outcome.results]
+            if not settings.as_json:
+                _print_notes(outcome, verdicts)
             if printer is not None and outcome.loaded is not None and printer(outcome.loaded, verdicts):
                 continue
             if not settings.as_json:
@@ -91,20 +77,28 @@ def _print_failure(outcome: PictureOutcome, error: MmllmError, *, as_json: bool)
         print_json(failed_row(outcome, error))
 
 
+def _print_notes(outcome: PictureOutcome, verdicts: Sequence[Verdict]) -> None:
+    name = one_line(outcome.picture.name)
+    for note in outcome.loaded.notes if outcome.loaded is not None else ():
+        print_note(f"{name}: {note}")
+    for verdict in verdicts:
+        if not verdict.result.text:
+            print_note(f"{name}: no text found")
+
+
 def _print_verdicts(
     outcome: PictureOutcome, verdicts: Sequence[Verdict], settings: RunSettings, *, several: bool
 ) -> None:
     name = one_line(outcome.picture.name)
-    for note in outcome.loaded.notes if outcome.loaded is not None else ():
-        print_note(f"{name}: {note}")
     if several and len(verdicts) > 1:
         print_text(f"{name}:")
+    questions = sum(verdict.result.question is not None for verdict in verdicts)
     for verdict in verdicts:
         text = spoken(verdict, settings.min_confidence, with_confidence=sys.stdout.isatty())
-        if not verdict.result.text:
-            print_note(f"{name}: no text found")
         if len(verdicts) > 1:
             label = verdict.result.task
+            if questions > 1 and verdict.result.question is not None:
+                text = f"{one_line(verdict.result.question)} {text}"
             print_text(
                 "\n".join(
                     f"{label if row == 0 else '':<9}{line}" for row, line in enumerate(text.split("\n"))

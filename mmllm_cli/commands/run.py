@@ -7,23 +7,12 @@ from typing import Annotated
 
 import typer
 
-from mmllm_cli.options import (
-    AsJson,
-    BackendName,
-    BatchSize,
-    Beam,
-    Images,
-    MaxTokens,
-    MinConfidence,
-    ModelName,
-    Recursive,
-    Threads,
-    UrlTimeout,
-)
+from mmllm_cli.options import Images, RunSettings, with_run_settings
 
 __all__ = ["run"]
 
 
+@with_run_settings()
 def run(
     images: Images,
     task: Annotated[
@@ -33,19 +22,11 @@ def run(
         list[str] | None,
         typer.Option("--question", "-q", metavar="TEXT", help="For vqa; may be given several times."),
     ] = None,
-    model: ModelName = None,
-    backend: BackendName = "onnxruntime",
-    threads: Threads = None,
-    beam: Beam = 1,
-    max_tokens: MaxTokens = 24,
-    min_confidence: MinConfidence = 0.0,
-    batch_size: BatchSize = 8,
-    recursive: Recursive = False,
-    url_timeout: UrlTimeout = 60.0,
-    as_json: AsJson = False,
+    *,
+    settings: RunSettings,
 ) -> int:
     """Run several tasks on each picture at once."""
-    from mmllm_cli.run_pictures import RunSettings, run_pictures
+    from mmllm_cli.run_pictures import run_pictures
     from mobile_multimodal.errors import UsageError
     from mobile_multimodal.results import TaskRequest
 
@@ -58,16 +39,4 @@ def run(
     requests = [
         TaskRequest(name, text) for name in tasks for text in (questions if name == "vqa" else [None])
     ]
-    settings = RunSettings(
-        model=model,
-        backend=backend,
-        threads=threads,
-        beam=beam,
-        max_tokens=max_tokens,
-        min_confidence=min_confidence,
-        batch_size=batch_size,
-        recursive=recursive,
-        url_timeout_s=url_timeout,
-        as_json=as_json,
-    )
     return run_pictures(images, requests, settings)

@@ -49,6 +49,19 @@ def test_a_caption_is_taken_back_whole() -> None:
     assert spoken(unsure, 0.51, with_confidence=True) == "not sure (confidence 0.50 is below 0.51)"
 
 
+@pytest.mark.parametrize(
+    ("confidence", "limit", "words"),
+    [
+        (0.9996, 1.0, "confidence 0.9996 is below 1.0000"),
+        (0.501, 0.502, "confidence 0.501 is below 0.502"),
+        (0.1, 0.9, "confidence 0.10 is below 0.90"),
+    ],
+)
+def test_what_is_below_is_seen_to_be_below(confidence: float, limit: float, words: str) -> None:
+    verdict = judge(TaskResult("caption", "A dog.", confidence), limit)
+    assert spoken(verdict, limit, with_confidence=False) == f"not sure ({words})"
+
+
 def test_read_lines_are_taken_back_one_by_one() -> None:
     verdict = judge(READ, 0.5)
     assert verdict.is_sure

@@ -17,6 +17,10 @@ USAGE_ERRORS: dict[str, tuple[list[str], str]] = {
     "no picture": (["caption"], "Missing argument"),
     "an unknown option": (["caption", "PHOTO", "--modle", "x"], "No such option: --modle"),
     "no threads": (["caption", "PHOTO", "--threads", "0"], "--threads"),
+    "more threads than cores anywhere": (
+        ["caption", "PHOTO", "--threads", "100000"],
+        "less than or equal to 256",
+    ),
     "a beam too wide": (["caption", "PHOTO", "--beam", "9"], "beam width 9 is outside 1..8"),
     "too many tokens": (["caption", "PHOTO", "--max-tokens", "65"], "max tokens 65 is outside 1..64"),
     "a confidence above 1": (["caption", "PHOTO", "--min-confidence", "1.5"], "--min-confidence"),
@@ -33,6 +37,8 @@ USAGE_ERRORS: dict[str, tuple[list[str], str]] = {
     "a drawing nowhere": (["ocr", "PHOTO", "--annotate", "no/where/out.png"], "does not exist"),
     "no question": (["vqa", "PHOTO"], "a picture and a question are needed"),
     "a file for a question": (["vqa", "PHOTO", "PHOTO"], "the last argument must be the question"),
+    "a missing file for a question": (["vqa", "PHOTO", "gone.JPG"], "the last argument must be the question"),
+    "a drawing over its picture": (["ocr", "PHOTO", "--annotate", "PHOTO"], "is the picture itself"),
     "a URL for a question": (
         ["vqa", "PHOTO", "https://example.org/"],
         "the last argument must be the question",
@@ -93,5 +99,8 @@ def test_with_json_a_usage_error_is_a_document_too(
 def test_json_is_recognised_in_arguments_that_may_be_wrong() -> None:
     assert wants_json(["caption", "--json"])
     assert wants_json(["ocr", "-f", "json"])
+    assert wants_json(["ocr", "-fjson"])
+    assert wants_json(["ocr", "--format=json"])
     assert not wants_json(["ocr", "--format", "tsv"])
     assert not wants_json(["vqa", "photo.jpg", "where is json?"])
+    assert not wants_json(["vqa", "photo.jpg", "does it say --json here?"])
