@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from mmllm_cli.app import app
 from mmllm_cli.errors_to_exit import run_app
@@ -40,6 +41,56 @@ def test_captions_are_scored(mmllm: CommandLine, captions: Path, photo: Path, tm
     table = mmllm(*arguments).out.splitlines()
     assert table[0].startswith("caption on captions.jsonl: 2 pictures, ")
     assert table[1].split()[:4] == ["metric", "group", "system", "value"]
+
+
+def test_answers_are_scored_beside_both_baselines(
+    mmllm: CommandLine, odd_pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = [
+        {"image": odd_pictures[name].name, "question": "what is it?", "answer": "a field", "type": "object"}
+        for name in ("plain", "grey")
+    ]
+    data = tmp_path / "questions.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = mmllm("eval", "--task", "vqa", "--data", data, "--images", odd_pictures["plain"].parent, "--json")
+    assert done.code == 0, done.err
+    [row] = done.rows
+    figures = {(figure["metric"], figure["group"], figure["system"]): figure for figure in row["figures"]}
+    for system in ("model", "most common answer", "blank image"):
+        assert figures["exact_match_percent", "all: object", system]["samples"] == 2
+    assert figures["exact_match_percent", "all", "most common answer"]["value"] == 100.0
+    assert ("gain_points", "all", "model") in figures
+
+
+def test_read_text_is_scored_in_crops_and_on_pages(mmllm: CommandLine, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (400, 120), "white")
+    font = ImageFont.load_default(size=48)
+    ImageDraw.Draw(picture).text((40, 30), "Open daily", fill="black", font=font)
+    picture.save(tmp_path / "sign.png")
+    left, top, right, bottom = ImageDraw.Draw(picture).textbbox((40, 30), "Open daily", font=font)
+    word = {"image": "sign.png", "text": "Open daily"}
+    box = {"quad": [left, top, right, top, right, bottom, left, bottom], "text": "Open daily"}
+    (tmp_path / "words.jsonl").write_text(json.dumps(word) + "\n")
+    (tmp_path / "docs.jsonl").write_text(json.dumps({"image": "sign.png", "boxes": [box]}) + "\n")
+    done = mmllm("eval", "--task", "ocr", "--data", tmp_path, "--json")
+    assert done.code == 0, done.err
+    [row] = done.rows
+    values = {(figure["metric"], figure["group"]): figure["value"] for figure in row["figures"]}
+    assert values["end_to_end_recall_percent", "pages"] == 100.0
+    assert values["cer_ignoring_case_percent", "pages"] == 0.0
+    systems = {figure["system"] for figure in row["figures"] if figure["group"].startswith("words")}
+    assert systems == {"model", "recognizer alone"}
+
+
+def test_rendered_pages_are_read(mmllm: CommandLine) -> None:
+    arguments = ("eval", "--task", "pages", "--limit", "1", "--seed", "3", "--engines", "model")
+    done = mmllm(*arguments, "--json")
+    assert done.code == 0, done.err
+    [row] = done.rows
+    assert row["data"] == "1 rendered pages, seed 3"
+    [cer] = [figure for figure in row["figures"] if figure["metric"] == "cer_percent"]
+    assert cer["samples"] == 1
+    assert cer["value"] < 20.0
 
 
 def test_bad_data_is_one_line(mmllm: CommandLine, tmp_path: Path) -> None:
