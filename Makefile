@@ -9,8 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Installed without their dependencies: rapidocr only carries the OCR weights that training imports
-# (its dependencies would bring a second OpenCV), onnx2torch asks for a CUDA build of torchvision.
+# Installed without its dependencies: rapidocr only carries the OCR weights that training imports, and
+# its dependencies would bring a second OpenCV.
 WITHOUT_DEPENDENCIES := rapidocr==3.10.0
 
 .PHONY: help

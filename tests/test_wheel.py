@@ -48,6 +48,13 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     assert modules <= set(names)
 
 
+def test_the_wheel_holds_every_table_that_the_code_reads(wheel: Path) -> None:
+    data = {str(path) for path in repository_files() if path.parts[0] in PACKAGES and path.suffix != ".py"}
+    assert {"benchmarks/page_phrases.toml", "training/imagenet_class_names.txt"} <= data
+    assert "training/question_rules/vocabulary.toml" in data
+    assert data <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_holds_the_model_the_types_and_the_licences(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     models = {str(path) for path in repository_files() if path.parts[:2] == ("mobile_multimodal", "models")}
