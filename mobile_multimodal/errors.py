@@ -69,10 +69,15 @@ class BundleError(MmllmError):
 
 
 class MissingExtraError(MmllmError):
-    """An optional package that this command needs is not installed."""
+    """An optional package that this command needs is not installed.
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed", remedy=f"pip install 'mmllm[{extra}]'")
+    ``extra`` is the extra of mmllm that installs it; ``remedy`` stands in for packages that none does.
+    """
+
+    def __init__(self, package: str, extra: str | None = None, *, remedy: str | None = None) -> None:
+        super().__init__(
+            f"{package} is not installed", remedy=remedy if extra is None else f"pip install 'mmllm[{extra}]'"
+        )
 
 
 class DataError(MmllmError):

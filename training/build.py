@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from exporters.onnx_exporter import export_onnx
-from mobile_multimodal.bundle import ModelBundle, load_bundle, save_directory
+from mobile_multimodal.bundle import ModelBundle, check_output, load_bundle, save_directory
 from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.config import ModelConfig, OcrConfig
 from mobile_multimodal.errors import DataError
@@ -32,7 +32,7 @@ def caption_states(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
     """
     state = load_checkpoint(checkpoint)
     if state is None:
-        raise DataError(f"{checkpoint} is missing", remedy="python -m training train")
+        raise DataError(f"{checkpoint} is missing", remedy="run the stages in order: python -m training all")
     model: dict[str, Tensor] = state["model"]
     return {
         component: {
@@ -40,6 +40,13 @@ def caption_states(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
         }
         for component, prefix in (("vision_encoder", "encoder."), ("text_decoder", "decoder."))
     }
+
+
+def _half(name: str, tensor: Tensor) -> Tensor:
+    half = tensor.to(torch.float16).contiguous()
+    if not half.isfinite().all():
+        raise DataError(f"{name} holds numbers that are not finite in float16")
+    return half
 
 
 def build_bundle(
@@ -54,10 +61,11 @@ def build_bundle(
     """Write the bundle: float16 weights, one file a component, text reader included.
 
     Raises:
-        DataError: the checkpoint is missing.
+        DataError: the checkpoint is missing, or holds numbers that float16 cannot.
         MissingExtraError: rapidocr, which carries the text reader's weights, is not installed.
         UsageError: the output exists and ``force`` is not given.
     """
+    check_output(output, force=force)
     reader = load_ocr_weights()
     config = replace(config, ocr=OcrConfig(characters=reader.characters))
     states = caption_states(checkpoint)
@@ -68,7 +76,7 @@ def build_bundle(
         inputs, outputs = component_specs(name, config)
         file = f"{name}.safetensors"
         # Half precision costs no answer (measured) and half the size; the runtime computes in float32.
-        contents[file] = save({key: tensor.to(torch.float16).contiguous() for key, tensor in state.items()})
+        contents[file] = save({key: _half(f"{name}.{key}", tensor) for key, tensor in state.items()})
         parameters = sum(tensor.numel() for tensor in state.values())
         components.append(Component(name, inputs, outputs, file, parameters))
     return save_directory(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mobile_multimodal.errors import DataError
 
 __all__ = ["RunLog", "load_checkpoint", "save_checkpoint"]
 
@@ -23,10 +26,20 @@ def save_checkpoint(path: Path, **state: Any) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What :func:`save_checkpoint` wrote, or None where nothing was written yet."""
+    """What :func:`save_checkpoint` wrote, on the CPU, or None where nothing was written yet.
+
+    Raises:
+        DataError: the file is damaged or no checkpoint.
+    """
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as exc:
+        raise DataError(
+            f"{path} is no checkpoint: {(str(exc) or type(exc).__name__).splitlines()[0]}",
+            remedy="remove it, and its stage starts anew",
+        ) from exc
     return state
 
 

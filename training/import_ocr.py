@@ -93,7 +93,7 @@ def rapidocr_models() -> Path:
     """
     spec = importlib.util.find_spec("rapidocr")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("rapidocr", "dev")
+        raise MissingExtraError("rapidocr", remedy=_REPAIR)
     return Path(next(iter(spec.submodule_search_locations))) / "models"
 
 

