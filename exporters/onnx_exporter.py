@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mobile_multimodal.bundle import ModelBundle, save_directory
+from mobile_multimodal.bundle import ModelBundle, check_output, save_directory
 from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import MissingExtraError, UsageError
@@ -20,6 +20,7 @@ from mobile_multimodal.manifest import Component
 
 try:
     import onnx
+    import onnxscript  # noqa: F401 - torch's exporter needs it, and says so only when it runs
     import torch
     from torch import Tensor, nn
 
@@ -107,11 +108,15 @@ def export_onnx(bundle: ModelBundle, output: Path, *, recipe: str, force: bool =
     """Write an artifact for ONNX Runtime from a bundle.
 
     Raises:
-        UsageError: an unknown recipe, or an output that exists.
-        MissingExtraError: torch or onnx is not installed.
+        UsageError: an unknown recipe, an output that exists, or one that is the bundle itself.
+        BundleError: weights that do not fit the bundle's config.json, or an output that cannot be written.
+        MissingExtraError: safetensors is not installed.
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}", remedy=f"one of {', '.join(RECIPES)}")
+    check_output(output, force=force)
+    if output.resolve() == bundle.directory.resolve():
+        raise UsageError(f"{output} is the bundle that is exported", remedy="name another output")
     modules = load_modules(bundle)
     store = RECIPES[recipe]
     components = []

@@ -122,6 +122,17 @@ def test_an_unknown_recipe_lists_the_known(tiny_bundle: ModelBundle, tmp_path: P
     assert not (tmp_path / "x").exists()
 
 
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    tiny_bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.onnx_exporter.load_modules", lambda bundle: pytest.fail("work was begun"))
+    with pytest.raises(UsageError, match=r"exists .*--force"):
+        export_onnx(tiny_bundle, tmp_path, recipe="float32")
+    with pytest.raises(UsageError, match="is the bundle that is exported"):
+        export_onnx(tiny_bundle, tiny_bundle.directory / ".." / "bundle", recipe="float32", force=True)
+    assert load_bundle(tiny_bundle.directory).sha256 == tiny_bundle.sha256
+
+
 def test_an_artifact_holds_no_path_of_the_machine(tiny_artifacts: dict[str, Path]) -> None:
     root = str(Path(__file__).resolve().parents[2]).encode()
     for path in tiny_artifacts["float32"].glob("*.onnx"):
