@@ -78,7 +78,7 @@ class TaskRequest:
             if self.question is not None:
                 raise UsageError(f"task {self.task!r} takes no question")
             return
-        if self.question is None or not self.question.strip():
+        if self.question is None or not self.question.strip("? \t\n"):
             raise UsageError("the question is empty", remedy='mmllm vqa IMAGE "what is on the table?"')
         if len(self.question) > MAX_QUESTION_CHARACTERS:
             raise UsageError(

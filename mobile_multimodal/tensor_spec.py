@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,3 @@ class TensorSpec:
         """Read back what :meth:`to_json` wrote; an unknown key is a ``TypeError``."""
         fields = dict(row)
         return cls(shape=tuple(fields.pop("shape")), **fields)
-
-    def accepts(self, shape: Sequence[int]) -> bool:
-        """Whether an array of this shape fits, a named size fitting every length."""
-        return len(shape) == len(self.shape) and all(
-            isinstance(want, str) or want == have for want, have in zip(self.shape, shape, strict=True)
-        )

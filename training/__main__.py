@@ -164,12 +164,15 @@ def build(
 def everything(
     data: Data = DATA, run: Run = RUN, models: Models = MODELS, device: Device = "cpu", share: Share = 1.0
 ) -> None:
-    """Every stage in order; what is done already is not done again."""
+    """Every stage in order; what is done already is not done again.
+
+    A trial (a share below 1) leaves its model in the run's folder, not among the packaged ones.
+    """
     prepare(data, run)
     stages: tuple[Callable[..., None], ...] = (pretrain, frozen, finetune, self_critical)
     for stage in stages:
         stage(data, run, device, share)
-    build(data, run, models, force=True)
+    build(data, run, models if share >= 1 or models != MODELS else run / "models", force=True)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.image_store import ImageStore
 from mobile_multimodal.config import ModelConfig
-from mobile_multimodal.errors import DataError
+from mobile_multimodal.errors import DataError, MmllmError, UsageError
 from mobile_multimodal.tokenizer import Tokenizer
 from training.batches import Batch, BatchOptions, make_batches
 from training.caption_model import CaptionModel
@@ -112,6 +112,8 @@ def train_stage(
     average = AveragedWeights(model, options.average_decay)
     first, best = 0, -1.0
     if (state := load_checkpoint(path)) is not None:
+        if state.get("options", repr(options)) != repr(options):
+            raise UsageError(f"{path} was made with other options", remedy="name another --run, or delete it")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average.resume(state["average"], state["average_steps"])
@@ -142,6 +144,7 @@ def train_stage(
             average_steps=average.steps,
             segment=segment + 1,
             best=best,
+            options=repr(options),
         )
     return best_path
 
@@ -172,6 +175,11 @@ def train_segment(
         with fast_arithmetic(stage.device):
             terms = loss(model, to_device(batch, stage.device))
         total: Tensor = torch.stack([term for name, term in terms.items() if name not in LOGGED_ONLY]).sum()
+        if not torch.isfinite(total):
+            raise MmllmError(
+                f"{options.name}: the loss is {total.item()} in step {number} of segment {segment + 1}",
+                remedy="start it again from its last checkpoint, or with a smaller rate",
+            )
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -20,7 +20,7 @@ from benchmarks.image_store import ImageStore
 from mobile_multimodal.backends.torch_backend import TorchBackend
 from mobile_multimodal.bundle import load_bundle
 from mobile_multimodal.config import ModelConfig, TextConfig, VisionConfig
-from mobile_multimodal.errors import DataError, MissingExtraError
+from mobile_multimodal.errors import DataError, MissingExtraError, MmllmError, UsageError
 from mobile_multimodal.generation import ImageFeatures, generate
 from mobile_multimodal.model import open_backend
 from mobile_multimodal.prompts import build_prompts, task_tokens
@@ -268,6 +268,22 @@ def test_the_bundle_that_is_built_is_the_checkpoint(stage: Stage, trained: Path,
     backend = open_backend(artifact, "onnxruntime", 1)
     page = np.full((1, 64, 96, 3), 255, np.uint8)
     assert backend.run("text_detector", {"pixel_values": page})["probability"].shape == (1, 64, 96)
+
+
+def test_other_options_do_not_pass_for_a_finished_stage(
+    stage: Stage, pretrained: Path, trained: Path
+) -> None:
+    assert trained.exists()
+    with pytest.raises(UsageError, match=r"frozen.pt was made with other options .*--run"):
+        train_stage(stage, pretrained, dataclasses.replace(OPTIONS, peak_lr=2e-3), FROZEN_LOSS)
+
+
+def test_a_loss_that_is_no_number_stops_the_stage(stage: Stage, trained: Path, tmp_path: Path) -> None:
+    def lost(model: CaptionModel, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"text": FROZEN_LOSS(model, batch)["text"] * float("nan")}
+
+    with pytest.raises(MmllmError, match=r"frozen: the loss is nan in step 1 of segment 1"):
+        train_stage(dataclasses.replace(stage, run=tmp_path), trained, OPTIONS, lost)
 
 
 def test_a_missing_stage_is_named(stage: Stage, tmp_path: Path) -> None:
