@@ -175,7 +175,10 @@ def _text_rows(data: Path, images: Path | None) -> tuple[list[WordRow | PageRow]
             label = str(data / prefix / table)
             rows += read_jsonl(decode(holder.read(table), label), label, parse_text, store)
     if not rows:
-        raise DataError(f"{data}: holds neither {' nor '.join(TEXT_TABLES)}")
+        raise DataError(
+            f"{data}: holds neither {' nor '.join(TEXT_TABLES)}",
+            remedy="name a .jsonl file, or a folder or .tar file with one of them",
+        )
     return rows, store
 
 

@@ -228,7 +228,7 @@ def read_file(path: Path) -> str:
     try:
         return decode(path.read_bytes(), str(path))
     except OSError as exc:
-        raise DataError(f"{path}: {exc.strerror}") from exc
+        raise DataError(f"{path}: {exc.strerror}", remedy="name a .jsonl file that can be read") from exc
 
 
 def decode(content: bytes, label: str) -> str:

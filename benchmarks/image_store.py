@@ -27,7 +27,9 @@ class ImageStore:
         self._prefix = prefix
         self._is_tar = root.is_file()
         if not root.exists():
-            raise DataError(f"{root}: no such folder or tar file")
+            raise DataError(
+                f"{root}: no such folder or tar file", remedy="name the folder of the pictures with --images"
+            )
         self._members: Mapping[str, tuple[Path, int, int]] | None = None
 
     def members(self) -> Mapping[str, tuple[Path, int, int]]:

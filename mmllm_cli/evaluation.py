@@ -21,7 +21,8 @@ class EvaluationSettings:
     """What is evaluated, on what, and how.
 
     Raises:
-        UsageError: an unknown task, a data file missing, or one given for pages, which are rendered.
+        UsageError: an unknown task, a data file missing, or one given for pages, which are rendered;
+            a seed or engines given for another task than pages.
     """
 
     task: str
@@ -29,8 +30,8 @@ class EvaluationSettings:
     images: Path | None
     train_data: Path | None
     limit: int | None
-    seed: int
-    engines: tuple[str, ...]
+    seed: int | None
+    engines: tuple[str, ...] | None
     model: str | None
     backend: str
     threads: int | None
@@ -43,6 +44,10 @@ class EvaluationSettings:
             raise UsageError(
                 "task 'pages' renders its own data", remedy="leave --data out, or use --task ocr"
             )
+        if self.task != "pages" and (self.seed is not None or self.engines is not None):
+            raise UsageError(
+                f"task {self.task!r} renders no pages", remedy="leave --seed and --engines to --task pages"
+            )
         if self.task != "pages" and self.data is None:
             raise UsageError(f"task {self.task!r} needs a data file", remedy="--data FILE")
 
@@ -53,10 +58,11 @@ def run_evaluation(settings: EvaluationSettings, progress: Callable[[int, int], 
 
     model = MobileMultiModalLLM(settings.model, backend=settings.backend, threads=settings.threads)
     if settings.data is None:
-        from benchmarks.evaluate_pages import evaluate_rendered_pages
+        from benchmarks.evaluate_pages import ENGINES, evaluate_rendered_pages
 
         count = settings.limit or DEFAULT_PAGES
-        return evaluate_rendered_pages(model, count, settings.seed, settings.engines, progress=progress)
+        engines = ENGINES if settings.engines is None else settings.engines
+        return evaluate_rendered_pages(model, count, settings.seed or 0, engines, progress=progress)
     from benchmarks.evaluate import evaluate
 
     return evaluate(

@@ -34,10 +34,14 @@ def evaluate(
             "--limit", min=1, metavar="N", help="At most N rows; N pages.  [default: all; 60 pages]"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="For pages: what is written.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, metavar="N", help="For pages: what is written.  [default: 0]"),
+    ] = None,
     engines: Annotated[
-        str, typer.Option("--engines", metavar="NAME,…", help="For pages: model, tesseract.")
-    ] = "model,tesseract",
+        str | None,
+        typer.Option("--engines", metavar="NAME,…", help="For pages.  [default: model,tesseract]"),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="OUT.json", help="Write the figures and every output here."),
@@ -64,7 +68,7 @@ def evaluate(
         train_data=train_data,
         limit=limit,
         seed=seed,
-        engines=tuple(engines.split(",")),
+        engines=None if engines is None else _names(engines),
         model=model,
         backend=backend,
         threads=threads,
@@ -81,3 +85,7 @@ def evaluate(
     else:
         print_figures(result)
     return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -97,7 +97,9 @@ def test_bad_data_is_one_line(mmllm: CommandLine, tmp_path: Path) -> None:
     data = tmp_path / "captions.jsonl"
     done = mmllm("eval", "--data", data, "--task", "caption")
     assert done.code == 3
-    assert str(data) in only_one_line(done.error_lines)
+    line = only_one_line(done.error_lines)
+    assert str(data) in line
+    assert line.endswith("(name a .jsonl file that can be read)")
     data.write_text('{"image": "a.jpg"}\n')
     done = mmllm("eval", "--data", data, "--task", "caption")
     assert done.code == 3
@@ -110,6 +112,9 @@ def test_bad_data_is_one_line(mmllm: CommandLine, tmp_path: Path) -> None:
         (["--task", "sing", "--data", "a.jsonl"], "one of caption, ocr, vqa, pages"),
         (["--task", "caption"], "needs a data file"),
         (["--task", "pages", "--data", "a.jsonl"], "renders its own data"),
+        (["--task", "pages", "--engines", "model, abbyy"], "unknown engine abbyy (any of model, tesseract)"),
+        (["--task", "ocr", "--data", "a.jsonl", "--seed", "1"], "renders no pages"),
+        (["--task", "ocr", "--data", "a.jsonl", "--engines", "model"], "renders no pages"),
         (["--task", "caption", "--data", "a.jsonl", "--report", "no/where/r.json"], "does not exist"),
     ],
 )
