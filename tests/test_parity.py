@@ -1,4 +1,4 @@
-"""The exported float graphs write the very tokens of the torch networks, on photos and questions."""
+"""The exported float graphs do what the torch networks do: the very tokens, and text at every size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.evaluation_data import parse_caption, read_file, read_jsonl, sample
@@ -44,6 +45,25 @@ def test_example_pictures(both: tuple[MobileMultiModalLLM, MobileMultiModalLLM])
     paths = sorted((ROOT / "examples/images").glob("*.[jp][pn]g"))
     assert len(paths) >= 8
     assert_equal_tokens(both, [load_image(path) for path in paths])
+
+
+@pytest.mark.parametrize(
+    ("component", "shapes"),
+    [
+        ("text_detector", [(1, 32, 32, 3), (1, 64, 192, 3)]),
+        ("text_recognizer", [(1, 48, 8, 3), (3, 48, 136, 3)]),
+    ],
+)
+def test_the_text_reader_at_sizes_it_was_not_captured_at(
+    both: tuple[MobileMultiModalLLM, MobileMultiModalLLM], component: str, shapes: list[tuple[int, ...]]
+) -> None:
+    for shape in shapes:
+        pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+        ours, theirs = (model.backend.run(component, {"pixel_values": pixels}) for model in both)
+        assert ours.keys() == theirs.keys() != set()
+        for name, expected in ours.items():
+            assert theirs[name].shape == expected.shape
+            assert float(np.abs(theirs[name] - expected).max()) <= 1e-5, (name, shape)
 
 
 def test_two_hundred_validation_photos(both: tuple[MobileMultiModalLLM, MobileMultiModalLLM]) -> None:
