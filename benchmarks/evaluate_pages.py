@@ -62,6 +62,7 @@ def evaluate_rendered_pages(
     """
     if count < 1:
         raise UsageError(f"{count} pages: at least one is needed")
+    _check_engines(engines)  # before the pages are drawn
     from benchmarks.pages import render_pages  # only here are its fonts needed
 
     pages = render_pages(count, seed)
@@ -88,11 +89,7 @@ def evaluate_pages(
         UsageError: an unknown engine, or no pages.
         InconclusiveError: Tesseract is not installed, or fails on a page.
     """
-    unknown = [engine for engine in engines if engine not in ENGINES]
-    if unknown or not engines:
-        raise UsageError(
-            f"unknown engine {', '.join(unknown) or 'none'}", remedy=f"any of {', '.join(ENGINES)}"
-        )
+    _check_engines(engines)
     if not pages:
         raise UsageError("no pages: at least one is needed")
     start = time.perf_counter()
@@ -132,6 +129,16 @@ def evaluate_pages(
         notes=tuple(notes),
         rows=tuple(rows),
     )
+
+
+def _check_engines(engines: Sequence[str]) -> None:
+    known = ", ".join(ENGINES)
+    if not engines:
+        raise UsageError("no engine is given", remedy=f"any of {known}")
+    if unknown := [engine for engine in engines if engine not in ENGINES]:
+        raise UsageError(f"unknown engine {', '.join(unknown)}", remedy=f"any of {known}")
+    if "tesseract" in engines:
+        _tesseract()
 
 
 def _figures(

@@ -110,8 +110,11 @@ def test_a_failing_tesseract_is_inconclusive(monkeypatch: pytest.MonkeyPatch, tm
 def test_engines_and_counts_that_can_never_work() -> None:
     with pytest.raises(UsageError, match=r"unknown engine abbyy \(any of model, tesseract\)"):
         evaluate_pages(HeightModel(), PAGES, ["model", "abbyy"], name="two")
-    with pytest.raises(UsageError, match="unknown engine none"):
+    with pytest.raises(UsageError, match="no engine is given"):
         evaluate_pages(HeightModel(), PAGES, [], name="two")
+    with pytest.raises(UsageError, match="unknown engine abbyy"):
+        # So many pages could not be drawn while this test runs.
+        evaluate_rendered_pages(HeightModel(), 10**9, 1, ["abbyy"])
     with pytest.raises(UsageError, match="no pages"):
         evaluate_pages(HeightModel(), [], ["model"], name="none")
     with pytest.raises(UsageError, match="0 pages"):
