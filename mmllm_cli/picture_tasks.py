@@ -65,8 +65,7 @@ def _read(picture: InputPicture, limits: FetchLimits | None) -> PictureOutcome:
     except MmllmError as error:
         return PictureOutcome(picture, error=error)
     except MemoryError:
-        too_large = ImageError(f"{picture.name} does not fit into memory", remedy="save it smaller")
-        return PictureOutcome(picture, error=too_large)
+        return PictureOutcome(picture, error=_too_large(picture.name))
     return PictureOutcome(picture, loaded, read_ms=1000 * (time.perf_counter() - start))
 
 
@@ -83,8 +82,15 @@ def _run(
     except MmllmError as error:
         if len(images) == 1:
             return [error]
+    except MemoryError:
+        if len(images) == 1:
+            return [_too_large(images[0].source)]
     # One picture of the batch cannot be used: the others still get their results.
     return [result for image in images for result in _run(model, [image], requests, generation)]
+
+
+def _too_large(name: str) -> ImageError:
+    return ImageError(f"{name} does not fit into memory", remedy="save it smaller")
 
 
 def _joined(outcome: PictureOutcome, found: list[TaskResult] | MmllmError) -> PictureOutcome:

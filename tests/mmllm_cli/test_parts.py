@@ -92,8 +92,9 @@ def test_a_row_is_plain_json() -> None:
 class OneFails:
     """Refuses every batch that holds a picture called ``bad``, and counts its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception) -> None:
         self.calls: list[int] = []
+        self.error = error
 
     def run(
         self,
@@ -103,21 +104,23 @@ class OneFails:
     ) -> list[list[TaskResult]]:
         self.calls.append(len(images))
         if any("bad" in image.source for image in images):
-            raise ImageError("this one cannot be read")
+            raise self.error
         return [[TaskResult("caption", image.source, 0.5)] for image in images]
 
 
-def test_one_failure_in_a_batch_leaves_the_others(tmp_path: Path, photo: Path) -> None:
+@pytest.mark.parametrize("error", [ImageError("this one cannot be read"), MemoryError()], ids=type)
+def test_one_failure_in_a_batch_leaves_the_others(tmp_path: Path, photo: Path, error: Exception) -> None:
     names = ["a.jpg", "bad.jpg", "b.jpg", "missing.jpg", "c.jpg"]
     for name in names:
         if name != "missing.jpg":
             (tmp_path / name).write_bytes(photo.read_bytes())
     pictures = [InputPicture(str(tmp_path / name), "file") for name in names]
-    model = OneFails()
+    model = OneFails(error)
     request = [TaskRequest("caption")]
     outcomes = list(picture_outcomes(model, pictures, request, GenerationConfig(), batch_size=4))
     assert [outcome.picture for outcome in outcomes] == pictures
     assert [outcome.error is None for outcome in outcomes] == [True, False, True, False, True]
+    assert isinstance(outcomes[1].error, ImageError)
     assert outcomes[2].results[0].text.endswith("b.jpg")
     assert model.calls == [3, 1, 1, 1, 1]
 
