@@ -41,8 +41,8 @@ $(VENV)/.dev: pyproject.toml Makefile | $(BIN)/python
 
 # IMAGE arrives through the environment, so that quotes and spaces in names stay whole.
 .PHONY: caption
-caption: $(VENV)/.base ## caption one picture: make caption IMAGE=examples/images/cat.jpg
-	@[[ -n "$${IMAGE:-}" ]] || { echo "usage: make caption IMAGE=examples/images/cat.jpg" >&2; exit 2; }
+caption: $(VENV)/.base ## caption one picture: make caption IMAGE=examples/images/cows.jpg
+	@[[ -n "$${IMAGE:-}" ]] || { echo "usage: make caption IMAGE=examples/images/cows.jpg" >&2; exit 2; }
 	@$(BIN)/mmllm caption "$$IMAGE"
 
 .PHONY: lint

@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "docs" / "images" / "terminal.svg"
 WIDTH = 96
 COMMANDS = (
-    "mmllm caption examples/images/dog.jpg",
-    'mmllm vqa examples/images/cows.jpg "what animals are these?"',
+    "mmllm caption examples/images/cows.jpg",
+    'mmllm vqa examples/images/cows.jpg "what color are the cows?"',
     "mmllm ocr examples/images/receipt.png",
-    "mmllm caption examples/images/coffee.jpg --json",
+    "mmllm caption examples/images/dog.jpg --json",
 )
 
 
