@@ -26,7 +26,7 @@ def test_answers_are_scored_beside_both_baselines(data: Path) -> None:
     train = write_jsonl(
         data / "train.jsonl",
         [
-            {"image": "x", "question": "?", "answer": answer, "type": kind, "source": source}
+            {"image": "x", "question": "what?", "answer": answer, "type": kind, "source": source}
             for answer, kind, source in [
                 ("blue", "color", "COCO-QA"),
                 ("blue", "color", "COCO-QA"),
