@@ -117,11 +117,14 @@ def load_photos(data: Path, derived_questions: Path | None, coco_weight: float) 
 def encode_sequence(
     tokenizer: Tokenizer, prompt: Sequence[int], text: str, limit: int
 ) -> tuple[list[int], list[int]]:
-    """Inputs and targets of one sequence; positions that are not learned have the pad id as target."""
-    body = tokenizer.encode(text)[:limit]
-    inputs = [*prompt, *body]
-    targets = [tokenizer.pad_id] * (len(prompt) - 1) + [*body, tokenizer.end_id]
-    return inputs, targets
+    """Inputs and targets of one sequence; positions that are not learned have the pad id as target.
+
+    A text cut off at ``limit`` tokens has no end: nothing is learned behind its last token.
+    """
+    whole = tokenizer.encode(text)
+    body = whole[:limit]
+    last = tokenizer.end_id if len(whole) <= limit else tokenizer.pad_id
+    return [*prompt, *body], [tokenizer.pad_id] * (len(prompt) - 1) + [*body, last]
 
 
 def question_prompt(tokenizer: Tokenizer, question: str) -> list[int]:

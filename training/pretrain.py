@@ -22,7 +22,7 @@ __all__ = ["PretrainOptions", "length_batches", "pretrain_decoder"]
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """Sizes of the stage; ``max_tokens`` cuts long sentences."""
+    """Sizes of the stage; sentences longer than ``max_tokens`` are left out."""
 
     epochs: float = 1.0
     batch_size: int = 256
@@ -54,7 +54,7 @@ def pretrain_decoder(
     path, log = run / "pretrain.pt", RunLog(run / "log.jsonl")
     torch.manual_seed(options.seed)
     sentences = [caption_words(sentence) for sentence in read_sentences(data / "captions_text_only.txt.gz")]
-    rows = [ids[: options.max_tokens] for ids in tokenizer.encode_batch(sentences)]
+    rows = [ids for ids in tokenizer.encode_batch(sentences) if len(ids) <= options.max_tokens]
     lengths = [len(ids) for ids in rows]
     decoder = TextDecoder(config).to(device)
     optimizer = adamw({decoder: options.peak_lr}, options.weight_decay)

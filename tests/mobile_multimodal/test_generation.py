@@ -241,3 +241,9 @@ def test_the_onnx_backend_names_what_it_lacks(tiny_artifacts: dict[str, Path]) -
     assert backend.components == ("text_decoder",)
     with pytest.raises(KeyError):
         backend.run("text_detector", {})
+
+
+def test_training_and_the_runtime_mask_alike() -> None:
+    from mobile_multimodal.networks import text_decoder
+
+    assert float(MASKED) == text_decoder.MASKED

@@ -30,7 +30,7 @@ from training.batches import Batch, BatchOptions, draw, make_batches
 from training.build import build_artifact, build_bundle
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.data import TrainingPhoto, caption_words, load_photos, mirror
+from training.data import TrainingPhoto, caption_words, encode_sequence, load_photos, mirror
 from training.import_encoder import find_encoder_weights, import_backbone
 from training.losses import SelfCritical, caption_rewards, joint_loss
 from training.optimization import AveragedWeights, cosine_lr
@@ -345,6 +345,17 @@ def test_only_answers_and_captions_are_learned(stage: Stage) -> None:
             assert set(weights[weights > 0].tolist()) == {BatchOptions().answer_weight}
         else:
             assert any(color in learned for color in COLORS)
+
+
+def test_a_text_that_is_cut_off_does_not_end(stage: Stage) -> None:
+    tokenizer = stage.tokenizer
+    whole = tokenizer.encode("a red square")
+    prompt = [tokenizer.caption_id]
+    assert encode_sequence(tokenizer, prompt, "a red square", 9) == (
+        [*prompt, *whole],
+        [*whole, tokenizer.end_id],
+    )
+    assert encode_sequence(tokenizer, prompt, "a red square", 2)[1] == [*whole[:2], tokenizer.pad_id]
 
 
 def test_a_mirrored_photo_has_mirrored_words() -> None:
