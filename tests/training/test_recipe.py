@@ -7,7 +7,6 @@ import functools
 import gzip
 import io
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +25,15 @@ from mobile_multimodal.model import open_backend
 from mobile_multimodal.prompts import build_prompts, task_tokens
 from mobile_multimodal.results import GenerationConfig, TaskRequest
 from mobile_multimodal.tokenizer import Tokenizer
-from training.batches import Batch, BatchOptions, draw, make_batches
+from training.batches import Batch, BatchOptions, make_batches
 from training.build import build_artifact, build_bundle
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.data import TrainingPhoto, caption_words, encode_sequence, load_photos, mirror
+from training.data import encode_sequence, load_photos
 from training.import_encoder import find_encoder_weights, import_backbone
 from training.losses import SelfCritical, caption_rewards, joint_loss
-from training.optimization import AveragedWeights, cosine_lr
 from training.prepare import read_class_names, train_tokenizer
-from training.pretrain import PretrainOptions, length_batches, pretrain_decoder
+from training.pretrain import PretrainOptions, pretrain_decoder
 from training.stages import Stage, StageOptions, train_stage
 from training.validation import Validation
 
@@ -300,28 +298,6 @@ def test_a_package_without_weights_is_named(monkeypatch: pytest.MonkeyPatch, tmp
         find_encoder_weights("efficientnet_lite9")
 
 
-def test_the_backbone_is_the_published_network() -> None:
-    reference = pytest.importorskip("efficientnet_lite_pytorch")
-    weights = find_encoder_weights("efficientnet_lite0")
-    theirs = reference.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
-    pixels = torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8)
-    with torch.no_grad():
-        _, ours = import_backbone(VisionConfig())(pixels)
-        expected = theirs((pixels.permute(0, 3, 1, 2).float() - 127) / 128)
-    assert (ours - expected).abs().max() < 1e-4
-
-
-def test_photos_are_drawn_by_weight() -> None:
-    photos = [TrainingPhoto(str(i), ("x",), (), 3.0 if i < 10 else 1.0) for i in range(40)]
-    drawn = draw(photos, 600, random.Random(0))
-    assert len(drawn) == 600
-    heavy = sum(index < 10 for index in drawn)
-    assert heavy == pytest.approx(300, abs=12)
-    counts = np.bincount(drawn, minlength=40)
-    assert set(counts[:10]) <= {29, 30, 31}
-    assert set(counts[10:]) <= {9, 10, 11}
-
-
 def test_batches_depend_on_the_seed_alone(stage: Stage) -> None:
     def first(seed: int) -> Batch:
         return next(
@@ -358,52 +334,6 @@ def test_a_text_that_is_cut_off_does_not_end(stage: Stage) -> None:
     assert encode_sequence(tokenizer, prompt, "a red square", 2)[1] == [*whole[:2], tokenizer.pad_id]
 
 
-def test_a_mirrored_photo_has_mirrored_words() -> None:
-    assert mirror("the dog on the left looks right, leftover") == "the dog on the right looks left, leftover"
-
-
-def test_captions_are_learned_without_their_full_stop() -> None:
-    assert caption_words("  A Dog   runs. ") == "a dog runs"
-
-
-def test_length_batches_hold_everyone_once() -> None:
-    lengths = [i % 17 for i in range(1000)]
-    batches = length_batches(lengths, 32, random.Random(0))
-    assert sorted(i for batch in batches for i in batch) == list(range(1000))
-    assert np.mean([np.ptp([lengths[i] for i in batch]) for batch in batches]) < 2
-
-
-def test_the_learning_rate_rises_then_falls() -> None:
-    rates = [cosine_lr(step, 100, 1.0, 10) for step in range(100)]
-    assert rates[9] == pytest.approx(1.0)
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 0.02
-
-
-def test_averaged_weights_follow_the_weights() -> None:
-    module = torch.nn.Linear(2, 2)
-    average = AveragedWeights(module, 0.9)
-    with torch.no_grad():
-        module.weight.fill_(1.0)
-    for _ in range(200):
-        average.update(module)
-    assert torch.allclose(average.state["weight"], torch.ones(2, 2), atol=1e-3)
-
-
-def test_averaging_goes_on_from_a_checkpoint() -> None:
-    """Resumed tensors stay where the module is, and are not those of the checkpoint."""
-    average = AveragedWeights(torch.nn.Linear(2, 2), 0.9)
-    kept = average.state["weight"]
-    saved = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
-    average.resume(saved, 7)
-    assert average.state["weight"] is kept
-    assert torch.equal(kept, saved["weight"])
-    average.update(torch.nn.Linear(2, 2))
-    assert average.steps == 8
-    assert torch.equal(saved["weight"], torch.ones(2, 2))
-
-
 @pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "x.pt"
@@ -426,12 +356,3 @@ def test_weights_that_float16_cannot_hold_are_not_shipped(
     with pytest.raises(DataError, match=r"text_decoder\.final_norm\.weight .*not finite in float16"):
         build_bundle(tmp_path / "x.pt", stage.tokenizer, CONFIG, tmp_path / "out", card=None, force=False)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_checkpoint_survives_a_failed_write(tmp_path: Path) -> None:
-    path = tmp_path / "x.pt"
-    save_checkpoint(path, step=1)
-    with pytest.raises(Exception, match="pickle"):
-        save_checkpoint(path, step=lambda: None)
-    assert load_checkpoint(path) == {"step": 1}
-    assert load_checkpoint(tmp_path / "absent.pt") is None
