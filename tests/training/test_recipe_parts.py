@@ -1,4 +1,4 @@
-"""The parts of the recipe mean what they say: drawing, mirroring, rates, averages, checkpoints, the encoder."""
+"""The parts of the recipe mean what they say: draws, mirrors, rates, averages, checkpoints, the encoder."""
 
 from __future__ import annotations
 
