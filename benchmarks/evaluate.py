@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.evaluate_answers import answer_figures, answer_questions
-from benchmarks.evaluate_captions import caption_figures, caption_images
+from benchmarks.evaluate_captions import caption_figures
 from benchmarks.evaluate_reading import (
     page_figures,
-    read_images,
     recognize_crops,
     recognizer_of,
     word_figures,
@@ -30,8 +29,9 @@ from benchmarks.evaluation_data import (
 )
 from benchmarks.evaluation_report import EvaluatedModel, EvaluationReport, Figure, Progress
 from benchmarks.image_store import ImageStore
+from benchmarks.run_rows import run_rows
 from mobile_multimodal.errors import DataError, UsageError
-from mobile_multimodal.results import TASKS, GenerationConfig
+from mobile_multimodal.results import TASKS, GenerationConfig, TaskRequest
 
 __all__ = ["EvaluatedModel", "EvaluationReport", "Figure", "Progress", "evaluate"]
 
@@ -106,8 +106,11 @@ def _evaluate_captions(job: _Job) -> Findings:
     content = read_file(job.data)
     store = ImageStore(job.images or job.data.parent)
     rows = sample(read_jsonl(content, str(job.data), parse_caption, store), job.limit)
-    captions = caption_images(job.model, rows, store, job.generation, job.progress)
-    return len(rows), *caption_figures(rows, captions)
+    request = TaskRequest("caption")
+    results = run_rows(
+        job.model, rows, store, request, batch_size=16, generation=job.generation, progress=job.progress
+    )
+    return len(rows), *caption_figures(rows, [result.text for result in results])
 
 
 def _evaluate_answers(job: _Job) -> Findings:
@@ -128,7 +131,11 @@ def _evaluate_reading(job: _Job) -> Findings:
     recognizer = recognizer_of(job.model) if words else None
     whole = len(words) + len(pages)
     total = whole + (len(words) if recognizer else 0)
-    results = read_images(job.model, [*words, *pages], store, _part(job.progress, 0, total))
+    progress = _part(job.progress, 0, total)
+    # Pages are large: few at a time.
+    results = run_rows(
+        job.model, [*words, *pages], store, TaskRequest("ocr"), batch_size=4, progress=progress
+    )
     notes: list[str] = []
     figures: list[Figure] = []
     outputs: list[dict[str, Any]] = []

@@ -10,37 +10,10 @@ from numpy.typing import NDArray
 
 from benchmarks.caption_metrics import CiderD, bleu_of_counts, sentence_bleu_counts, tokenize
 from benchmarks.evaluation_data import CaptionRow
-from benchmarks.evaluation_report import EvaluatedModel, Figure, Progress, measure
-from benchmarks.image_store import ImageStore
+from benchmarks.evaluation_report import Figure, measure
 from mobile_multimodal.errors import DataError
-from mobile_multimodal.results import GenerationConfig, TaskRequest
 
-__all__ = ["caption_figures", "caption_images"]
-
-BATCH_SIZE = 16
-
-
-def caption_images(
-    model: EvaluatedModel,
-    rows: Sequence[CaptionRow],
-    store: ImageStore,
-    generation: GenerationConfig | None,
-    progress: Progress | None,
-) -> list[str]:
-    """The model's caption of every row, a batch of pictures at a time.
-
-    Raises:
-        DataError: a picture that cannot be read.
-    """
-    captions: list[str] = []
-    for start in range(0, len(rows), BATCH_SIZE):
-        batch = rows[start : start + BATCH_SIZE]
-        images = [store.load(row.image, row.where) for row in batch]
-        results = model.run(images, [TaskRequest("caption")], generation)
-        captions.extend(of_image[0].text for of_image in results)
-        if progress is not None:
-            progress(len(captions), len(rows))
-    return captions
+__all__ = ["caption_figures"]
 
 
 def caption_figures(

@@ -17,33 +17,10 @@ from benchmarks.text_metrics import edit_counts, normalize_whitespace
 from mobile_multimodal.backends import Backend
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.line_reader import read_boxes
-from mobile_multimodal.results import TaskRequest, TaskResult
+from mobile_multimodal.results import TaskResult
 from mobile_multimodal.text_boxes import TextBox
 
-__all__ = ["ReadsLines", "page_figures", "read_images", "recognize_crops", "recognizer_of", "word_figures"]
-
-BATCH_SIZE = 4
-
-
-def read_images(
-    model: EvaluatedModel,
-    rows: Sequence[WordRow | PageRow],
-    store: ImageStore,
-    progress: Progress | None,
-) -> list[TaskResult]:
-    """What the model reads in every picture.
-
-    Raises:
-        DataError: a picture that cannot be read.
-    """
-    results: list[TaskResult] = []
-    for start in range(0, len(rows), BATCH_SIZE):
-        batch = rows[start : start + BATCH_SIZE]
-        images = [store.load(row.image, row.where) for row in batch]
-        results.extend(of_image[0] for of_image in model.run(images, [TaskRequest("ocr")]))
-        if progress is not None:
-            progress(len(results), len(rows))
-    return results
+__all__ = ["ReadsLines", "page_figures", "recognize_crops", "recognizer_of", "word_figures"]
 
 
 @runtime_checkable

@@ -45,15 +45,6 @@ STAGES: dict[str, tuple[Stage, ...]] = {
         Stage(4, 5, 2, 6, 192),
         Stage(1, 3, 1, 6, 320),
     ),
-    "efficientnet_lite2": (
-        Stage(1, 3, 1, 1, 16),
-        Stage(3, 3, 2, 6, 24),
-        Stage(3, 5, 2, 6, 48),
-        Stage(4, 3, 2, 6, 88),
-        Stage(4, 5, 1, 6, 120),
-        Stage(5, 5, 2, 6, 208),
-        Stage(1, 3, 1, 6, 352),
-    ),
 }
 STEM_CHANNELS = 32
 
