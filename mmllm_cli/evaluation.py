@@ -12,8 +12,9 @@ from mobile_multimodal.results import TASKS, GenerationConfig
 
 __all__ = ["EVALUATION_TASKS", "EvaluationSettings", "run_evaluation"]
 
-EVALUATION_TASKS = (*TASKS, "pages")
-DEFAULT_PAGES = 60
+DRAWN = {"pages": 60, "non-photos": 20}
+"""Tasks whose pictures are drawn here, and how many unless told otherwise."""
+EVALUATION_TASKS = (*TASKS, *DRAWN)
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class EvaluationSettings:
     """What is evaluated, on what, and how.
 
     Raises:
-        UsageError: an unknown task, a data file missing, or one given for pages, which are rendered;
-            a seed or engines given for another task than pages.
+        UsageError: an unknown task, a data file missing, or one given for pictures that are drawn here;
+            a seed given for others, or engines for another task than pages.
     """
 
     task: str
@@ -40,15 +41,20 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.task not in EVALUATION_TASKS:
             raise UsageError(f"unknown task {self.task!r}", remedy=f"one of {', '.join(EVALUATION_TASKS)}")
-        if self.task == "pages" and (self.data or self.images or self.train_data):
+        is_drawn = self.task in DRAWN
+        if is_drawn and (self.data or self.images or self.train_data):
+            other = "ocr" if self.task == "pages" else "caption"
             raise UsageError(
-                "task 'pages' renders its own data", remedy="leave --data out, or use --task ocr"
+                f"task {self.task!r} renders its own data",
+                remedy=f"leave --data out, or use --task {other}",
             )
-        if self.task != "pages" and (self.seed is not None or self.engines is not None):
+        if self.engines is not None and self.task != "pages":
+            raise UsageError(f"task {self.task!r} renders no pages", remedy="leave --engines to --task pages")
+        if self.seed is not None and not is_drawn:
             raise UsageError(
-                f"task {self.task!r} renders no pages", remedy="leave --seed and --engines to --task pages"
+                f"task {self.task!r} renders nothing", remedy=f"leave --seed to --task {' or '.join(DRAWN)}"
             )
-        if self.task != "pages" and self.data is None:
+        if not is_drawn and self.data is None:
             raise UsageError(f"task {self.task!r} needs a data file", remedy="--data FILE")
 
 
@@ -58,9 +64,15 @@ def run_evaluation(settings: EvaluationSettings, progress: Callable[[int, int], 
 
     model = MobileMultiModalLLM(settings.model, backend=settings.backend, threads=settings.threads)
     if settings.data is None:
+        count = settings.limit or DRAWN[settings.task]
+        if settings.task == "non-photos":
+            from benchmarks.evaluate_non_photos import evaluate_non_photos
+
+            return evaluate_non_photos(
+                model, count, settings.seed or 0, settings.generation, progress=progress
+            )
         from benchmarks.evaluate_pages import ENGINES, evaluate_rendered_pages
 
-        count = settings.limit or DEFAULT_PAGES
         engines = ENGINES if settings.engines is None else settings.engines
         return evaluate_rendered_pages(model, count, settings.seed or 0, engines, progress=progress)
     from benchmarks.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""``mmllm eval``: how well a model does a task on a data file, or on pages rendered here."""
+"""``mmllm eval``: how well a model does a task on a data file, or on pictures drawn here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["evaluate"]
 
 def evaluate(
     task: Annotated[
-        str, typer.Option("--task", metavar="TASK", help="caption, vqa, ocr, or pages: rendered documents.")
+        str,
+        typer.Option("--task", metavar="TASK", help="caption, vqa, ocr; pages or non-photos, drawn here."),
     ],
     data: Annotated[
         Path | None,
@@ -31,12 +32,17 @@ def evaluate(
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", min=1, metavar="N", help="At most N rows; N pages.  [default: all; 60 pages]"
+            "--limit",
+            min=1,
+            metavar="N",
+            help="At most N rows; N pictures.  [default: all; 60 pages, 20 non-photos]",
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, metavar="N", help="For pages: what is written.  [default: 0]"),
+        typer.Option(
+            "--seed", min=0, metavar="N", help="For pages and non-photos: what is drawn.  [default: 0]"
+        ),
     ] = None,
     engines: Annotated[
         str | None,

@@ -82,6 +82,14 @@ def test_read_text_is_scored_in_crops_and_on_pages(mmllm: CommandLine, tmp_path:
     assert systems == {"model", "recognizer alone"}
 
 
+def test_drawn_pictures_are_captioned(mmllm: CommandLine) -> None:
+    [row] = mmllm("eval", "--task", "non-photos", "--limit", "3", "--seed", "5", "--json").rows
+    figures = {figure["metric"]: figure for figure in row["figures"]}
+    assert row["data"] == "3 drawn pictures, seed 5"
+    assert figures.keys() == {"nothing_invented_percent", "true_captions_percent"}
+    assert all(figure["samples"] == 3 for figure in figures.values())
+
+
 def test_rendered_pages_are_read(mmllm: CommandLine) -> None:
     arguments = ("eval", "--task", "pages", "--limit", "1", "--seed", "3", "--engines", "model")
     done = mmllm(*arguments, "--json")
@@ -109,12 +117,14 @@ def test_bad_data_is_one_line(mmllm: CommandLine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--task", "sing", "--data", "a.jsonl"], "one of caption, ocr, vqa, pages"),
+        (["--task", "sing", "--data", "a.jsonl"], "one of caption, ocr, vqa, pages, non-photos"),
         (["--task", "caption"], "needs a data file"),
         (["--task", "pages", "--data", "a.jsonl"], "renders its own data"),
         (["--task", "pages", "--engines", "model, abbyy"], "unknown engine abbyy (any of model, tesseract)"),
-        (["--task", "ocr", "--data", "a.jsonl", "--seed", "1"], "renders no pages"),
+        (["--task", "ocr", "--data", "a.jsonl", "--seed", "1"], "leave --seed to --task pages or non-photos"),
         (["--task", "ocr", "--data", "a.jsonl", "--engines", "model"], "renders no pages"),
+        (["--task", "non-photos", "--engines", "model"], "leave --engines to --task pages"),
+        (["--task", "non-photos", "--data", "a.jsonl"], "leave --data out, or use --task caption"),
         (["--task", "caption", "--data", "a.jsonl", "--report", "no/where/r.json"], "does not exist"),
     ],
 )
