@@ -51,9 +51,13 @@ Threads = Annotated[
 Beam = Annotated[int, typer.Option("--beam", metavar="N", help="Beam width, 1 to 8; 1 is greedy.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest text, 1 to 64 tokens.")]
 MinConfidence = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--min-confidence", min=0.0, max=1.0, metavar="0..1", help="Say 'not sure' below this confidence."
+        "--min-confidence",
+        min=0.0,
+        max=1.0,
+        metavar="0..1",
+        help="Say 'not sure' below this confidence; 0 never does.  [default: the model's own]",
     ),
 ]
 BatchSize = Annotated[
@@ -79,7 +83,7 @@ class RunSettings:
     threads: Threads = None
     beam: Beam = 1
     max_tokens: MaxTokens = 24
-    min_confidence: MinConfidence = 0.0
+    min_confidence: MinConfidence = None
     batch_size: BatchSize = 8
     recursive: Recursive = False
     url_timeout_s: UrlTimeout = 60.0

@@ -19,31 +19,34 @@ __all__ = ["Verdict", "failed_row", "judge", "result_row", "results_row", "spoke
 
 @dataclass(frozen=True)
 class Verdict:
-    """A result and whether it stands; one that does not keeps its confidence and is told as "not sure"."""
+    """A result and whether it stands; one that does not keeps its confidence and is told as "not sure".
+
+    ``limit`` is the confidence that it was held to.
+    """
 
     result: TaskResult
     is_sure: bool
+    limit: float
 
 
 def judge(result: TaskResult, min_confidence: float) -> Verdict:
     """Abstain below ``min_confidence``: from lines of text one by one, from a caption or an answer whole."""
     if result.confidence is None or not min_confidence:
-        return Verdict(result, is_sure=True)
+        return Verdict(result, True, min_confidence)
     if not result.regions:
-        return Verdict(result, is_sure=result.confidence >= min_confidence)
+        return Verdict(result, result.confidence >= min_confidence, min_confidence)
     kept = tuple(region for region in result.regions if region.confidence >= min_confidence)
     if len(kept) == len(result.regions):
-        return Verdict(result, is_sure=True)
+        return Verdict(result, True, min_confidence)
     if not kept:
-        return Verdict(dataclasses.replace(result, regions=()), is_sure=False)
+        return Verdict(dataclasses.replace(result, regions=()), False, min_confidence)
     from mobile_multimodal.ocr_formats import to_text
 
     # The mean over characters, as the task itself gives it.
     characters = [len(region.text) for region in kept]
     confidence = sum(map(operator.mul, characters, (region.confidence for region in kept))) / sum(characters)
-    return Verdict(
-        dataclasses.replace(result, text=to_text(kept), regions=kept, confidence=confidence), is_sure=True
-    )
+    read = dataclasses.replace(result, text=to_text(kept), regions=kept, confidence=confidence)
+    return Verdict(read, True, min_confidence)
 
 
 def result_row(outcome: PictureOutcome, verdict: Verdict, model: str) -> dict[str, Any]:
@@ -70,11 +73,11 @@ def failed_row(outcome: PictureOutcome, error: MmllmError) -> dict[str, Any]:
     return {"image": outcome.picture.name, "error": error_row(error)}
 
 
-def spoken(verdict: Verdict, min_confidence: float, *, with_confidence: bool) -> str:
+def spoken(verdict: Verdict, *, with_confidence: bool) -> str:
     """What a person reads: the text, or that it is not sure; the confidence dimly behind it on a terminal."""
     result = verdict.result
     if not verdict.is_sure:
-        return _abstention(result.confidence or 0.0, min_confidence)
+        return _abstention(result.confidence or 0.0, verdict.limit)
     text = "\n".join(one_line(line) for line in result.text.splitlines())
     if not with_confidence or result.confidence is None or result.task == "ocr":
         return text

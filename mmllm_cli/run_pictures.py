@@ -12,11 +12,12 @@ from mmllm_cli.image_inputs import expand_inputs
 from mmllm_cli.options import RunSettings
 from mmllm_cli.picture_tasks import PictureOutcome, picture_outcomes
 from mmllm_cli.result_rows import Verdict, failed_row, judge, result_row, results_row, spoken
+from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import MmllmError
 from mobile_multimodal.image import LoadedImage
 from mobile_multimodal.results import GenerationConfig, TaskRequest
 
-__all__ = ["Printer", "run_pictures"]
+__all__ = ["Printer", "confidence_limit", "run_pictures"]
 
 Printer = Callable[[LoadedImage, Sequence[Verdict]], bool]
 
@@ -51,18 +52,29 @@ def run_pictures(
                 code = max(code, outcome.error.exit_code)
                 _print_failure(outcome, outcome.error, as_json=settings.as_json)
                 continue
-            verdicts = [judge(result, settings.min_confidence) for result in outcome.results]
+            verdicts = [
+                judge(result, confidence_limit(settings.min_confidence, result.task, model.config))
+                for result in outcome.results
+            ]
             if not settings.as_json:
                 _print_notes(outcome, verdicts)
             if printer is not None and outcome.loaded is not None and printer(outcome.loaded, verdicts):
                 continue
             if not settings.as_json:
-                _print_verdicts(outcome, verdicts, settings, several=len(pictures) > 1)
+                _print_verdicts(outcome, verdicts, several=len(pictures) > 1)
             elif len(requests) > 1:
                 print_json(results_row(outcome, verdicts, model.name))
             else:
                 print_json(result_row(outcome, verdicts[0], model.name))
     return code
+
+
+def confidence_limit(asked: float | None, task: str, config: ModelConfig) -> float:
+    """The confidence below which a result is told as "not sure": the user's, or the model's for the task."""
+    if asked is not None:
+        return asked
+    calibration = config.calibration.get(task)
+    return 0.0 if calibration is None else calibration.min_confidence
 
 
 def _open_model(settings: RunSettings) -> Any:
@@ -86,15 +98,13 @@ def _print_notes(outcome: PictureOutcome, verdicts: Sequence[Verdict]) -> None:
             print_note(f"{name}: no text found")
 
 
-def _print_verdicts(
-    outcome: PictureOutcome, verdicts: Sequence[Verdict], settings: RunSettings, *, several: bool
-) -> None:
+def _print_verdicts(outcome: PictureOutcome, verdicts: Sequence[Verdict], *, several: bool) -> None:
     name = one_line(outcome.picture.name)
     if several and len(verdicts) > 1:
         print_text(f"{name}:")
     questions = sum(verdict.result.question is not None for verdict in verdicts)
     for verdict in verdicts:
-        text = spoken(verdict, settings.min_confidence, with_confidence=sys.stdout.isatty())
+        text = spoken(verdict, with_confidence=sys.stdout.isatty())
         if len(verdicts) > 1:
             label = verdict.result.task
             if questions > 1 and verdict.result.question is not None:

@@ -131,7 +131,7 @@ def load_bundle(directory: str | os.PathLike[str]) -> ModelBundle:
         names = tuple((path / "class_names.txt").read_text(encoding="utf-8").splitlines())
     except (OSError, ValueError) as exc:
         raise BundleError(f"{path}: {exc}") from exc
-    if tokenizer.vocab_size > config.text.vocab_size or len(names) != config.vision.num_classes:
+    if tokenizer.vocab_size > config.text.vocab_size or len(names) != config.vision.num_names:
         raise BundleError(f"{path}: tokenizer.json or class_names.txt does not fit config.json")
     named = [component.name for component in manifest.components]
     if sorted(named) != sorted(component_names(config)):

@@ -33,7 +33,7 @@ def component_specs(component: str, config: ModelConfig) -> Specs:
             (
                 TensorSpec("image_key", image, "float32", "LBHMd"),
                 TensorSpec("image_value", image, "float32", "LBHMd"),
-                TensorSpec("class_logits", ("batch", vision.num_classes), "float32", "BC"),
+                TensorSpec("class_logits", ("batch", vision.num_names), "float32", "BC"),
             ),
         )
     if component == "text_decoder":

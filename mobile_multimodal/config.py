@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ModelConfig", "OcrConfig", "TextConfig", "VisionConfig", "from_json", "to_json"]
+__all__ = ["Calibration", "ModelConfig", "OcrConfig", "TextConfig", "VisionConfig", "from_json", "to_json"]
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,22 @@ class VisionConfig:
     uint8 and are normalised inside as ``(x - pixel_mean) / pixel_std``.
     """
 
-    architecture: str = "efficientnet_lite0"
+    architecture: str = "efficientnet_lite2"
     image_size: int = 224
     feature_channels: int = 1280
     num_classes: int = 1000
+    num_words: int = 0
     pixel_mean: float = 127.0
     pixel_std: float = 128.0
 
     def __post_init__(self) -> None:
         if self.image_size < 32 or self.image_size % 32:
             raise ValueError(f"image_size {self.image_size} is not a multiple of 32")
+
+    @property
+    def num_names(self) -> int:
+        """Everything the encoder has a name for: its classes, then its caption words."""
+        return self.num_classes + self.num_words
 
     @property
     def num_cells(self) -> int:
@@ -40,9 +46,10 @@ class VisionConfig:
 class TextConfig:
     """The text decoder.
 
-    The first ``num_name_slots`` positions hold the encoder's ``num_class_names`` most likely class
-    names (those of at least ``min_name_probability``), padded; the prompt starts behind them, so
-    its positions do not depend on how long the names are.
+    The first ``num_name_slots`` positions hold what the encoder names, padded: its ``num_class_names``
+    most likely classes (those of at least ``min_name_probability``), then its ``num_words`` most likely
+    caption words (of at least ``min_word_probability``). The prompt starts behind them, so its
+    positions do not depend on how long the names are.
     """
 
     vocab_size: int = 4096
@@ -51,9 +58,11 @@ class TextConfig:
     num_heads: int = 8
     feed_forward_width: int = 1024
     max_positions: int = 128
-    num_name_slots: int = 16
-    num_class_names: int = 5
-    min_name_probability: float = 0.02
+    num_name_slots: int = 20
+    num_class_names: int = 3
+    min_name_probability: float = 0.1
+    num_words: int = 12
+    min_word_probability: float = 0.2
 
     def __post_init__(self) -> None:
         if self.width % 128 or self.feed_forward_width % 128:
@@ -108,13 +117,36 @@ class OcrConfig:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How a task's raw confidence becomes the chance that its result is right.
+
+    sigmoid(``scale`` · logit(raw) + ``offset``) (Platt scaling; Guo et al., arXiv 1706.04599). Results below
+    ``min_confidence`` are told as "not sure" unless the user sets a limit of their own.
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+    min_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0.0:
+            raise ValueError(f"scale {self.scale} would turn the order of confidences around")
+        if not 0.0 <= self.min_confidence <= 1.0:
+            raise ValueError(f"min_confidence {self.min_confidence} is outside 0..1")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """All sizes of one model, as ``config.json`` holds them. ``ocr`` is None without text reading."""
+    """All sizes of one model, as ``config.json`` holds them. ``ocr`` is None without text reading.
+
+    ``calibration`` is by task; the raw confidence of a task without one is given as it is.
+    """
 
     name: str = "mmllm-base"
     vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     ocr: OcrConfig | None = None
+    calibration: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
 
 
 def to_json(config: ModelConfig) -> dict[str, Any]:
@@ -131,10 +163,12 @@ def from_json(row: Mapping[str, Any]) -> ModelConfig:
     try:
         fields = dict(row)
         ocr = fields.pop("ocr", None)
+        calibration = fields.pop("calibration", {})
         return ModelConfig(
             vision=VisionConfig(**fields.pop("vision")),
             text=TextConfig(**fields.pop("text")),
             ocr=None if ocr is None else OcrConfig(**ocr),
+            calibration={task: Calibration(**values) for task, values in calibration.items()},
             **fields,
         )
     except (TypeError, KeyError) as exc:

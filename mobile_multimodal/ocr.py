@@ -18,7 +18,7 @@ __all__ = ["read_text"]
 
 
 def read_text(
-    backend: Backend, pixels: NDArray[np.uint8], config: OcrConfig
+    backend: Backend, pixels: NDArray[np.uint8], config: OcrConfig, *, max_lines: int | None = None
 ) -> tuple[list[TextRegion], dict[str, float]]:
     """The lines of text of a picture in reading order, and the milliseconds of each stage.
 
@@ -26,12 +26,15 @@ def read_text(
         backend: runs ``text_detector`` and ``text_recognizer``.
         pixels: uint8 RGB [H, W, 3], any size.
         config: thresholds and sizes; lines less sure than ``min_confidence`` are left out.
+        max_lines: read no more than the first so many detected pieces; the others cost nothing.
 
     Returns:
         Regions whose boxes are in pixels of the picture; timings ``detect`` and ``recognize``.
     """
     started = time.perf_counter()
     boxes = detect_boxes(backend, pixels, config)
+    if max_lines is not None and len(boxes) > max_lines:
+        boxes = [boxes[index] for row in reading_order(boxes) for index in row][:max_lines]
     detected = time.perf_counter()
     lines = read_boxes(backend, pixels, boxes, config)
     size = (pixels.shape[1], pixels.shape[0])

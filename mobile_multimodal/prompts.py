@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_multimodal.config import TextConfig
+from mobile_multimodal.config import ModelConfig, TextConfig, VisionConfig
 from mobile_multimodal.errors import UsageError
 from mobile_multimodal.results import TaskRequest
 from mobile_multimodal.tokenizer import Tokenizer
 
-__all__ = ["Prompt", "build_prompts", "class_name_slots", "softmax", "task_tokens"]
+__all__ = ["Prompt", "build_prompts", "choose_names", "fill_slots", "sigmoid", "softmax", "task_tokens"]
 
 
 @dataclass(frozen=True)
@@ -35,32 +35,49 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def class_name_slots(
-    class_logits: NDArray[np.float32],
-    name_tokens: Callable[[int], Sequence[int]],
-    pad_id: int,
-    config: TextConfig,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The most likely class names, best first, as tokens: ids and visible [B, num_name_slots].
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The logistic function."""
+    result: NDArray[np.float32] = 0.5 * (1 + np.tanh(0.5 * logits))
+    return result
 
-    ``class_logits`` [B, classes]; ``name_tokens`` gives the tokens of a class's name. A name that no
-    longer fits is left out with those behind it.
+
+def choose_names(
+    class_logits: NDArray[np.float32], vision: VisionConfig, text: TextConfig
+) -> list[list[int]]:
+    """Which names are given to the decoder: for each row of ``class_logits`` [B, names] their indices.
+
+    First the likeliest ImageNet classes, which exclude each other, then the likeliest caption words, which
+    do not; likely ones first.
     """
-    batch = class_logits.shape[0]
-    ids = np.full((batch, config.num_name_slots), pad_id, dtype=np.int64)
-    probabilities = softmax(class_logits)
-    for row in range(batch):
+    classes, words = class_logits[:, : vision.num_classes], class_logits[:, vision.num_classes :]
+    groups = (
+        (softmax(classes), 0, text.num_class_names, text.min_name_probability),
+        (sigmoid(words), vision.num_classes, text.num_words, text.min_word_probability),
+    )
+    chosen: list[list[int]] = [[] for _ in class_logits]
+    for probabilities, first, most, least in groups:
+        order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :most]
+        for names, row, ranked in zip(chosen, probabilities, order, strict=True):
+            names += [first + int(index) for index in ranked if row[index] >= least]
+    return chosen
+
+
+def fill_slots(
+    names: Sequence[Sequence[Sequence[int]]], pad_id: int, config: TextConfig
+) -> NDArray[np.int64]:
+    """The tokens of each row's names side by side, padded: ids [B, num_name_slots].
+
+    A name that no longer fits is left out with those behind it.
+    """
+    ids = np.full((len(names), config.num_name_slots), pad_id, dtype=np.int64)
+    for row, tokens in enumerate(names):
         used = 0
-        for label in np.argsort(-probabilities[row], kind="stable")[: config.num_class_names]:
-            name = name_tokens(int(label))
-            if (
-                probabilities[row, label] < config.min_name_probability
-                or used + len(name) > config.num_name_slots
-            ):
+        for name in tokens:
+            if used + len(name) > config.num_name_slots:
                 break
             ids[row, used : used + len(name)] = name
             used += len(name)
-    return ids, ids != pad_id
+    return ids
 
 
 def task_tokens(request: TaskRequest, tokenizer: Tokenizer, config: TextConfig) -> list[int]:
@@ -85,15 +102,19 @@ def build_prompts(
     tasks: Sequence[Sequence[int]],
     name_tokens: Callable[[int], Sequence[int]],
     tokenizer: Tokenizer,
-    config: TextConfig,
+    config: ModelConfig,
 ) -> Prompt:
-    """Class names and task tokens side by side; ``class_logits`` [B, classes], ``tasks`` B rows."""
-    names, names_visible = class_name_slots(class_logits, name_tokens, tokenizer.pad_id, config)
+    """Names and task tokens side by side; ``class_logits`` [B, names], ``tasks`` B rows."""
+    chosen = choose_names(class_logits, config.vision, config.text)
+    tokens = [[name_tokens(name) for name in row] for row in chosen]
+    names = fill_slots(tokens, tokenizer.pad_id, config.text)
     lengths = np.array([len(task) for task in tasks], dtype=np.int64)
     ids = np.full((len(tasks), int(lengths.max())), tokenizer.pad_id, dtype=np.int64)
     for row, task in enumerate(tasks):
         ids[row, : len(task)] = task
     visible = np.arange(ids.shape[1]) < lengths[:, None]
     return Prompt(
-        np.concatenate((names, ids), axis=1), np.concatenate((names_visible, visible), axis=1), lengths
+        np.concatenate((names, ids), axis=1),
+        np.concatenate((names != tokenizer.pad_id, visible), axis=1),
+        lengths,
     )

@@ -1,14 +1,19 @@
-"""Caption, read and answer: encode each picture once, write all its texts, clean them up."""
+"""Caption, read and answer: encode each picture once, write all its texts, clean them up.
+
+A caption that ends with "that begins with" hands over to the text reader: the decoder has seen that the
+picture is a page, but cannot read it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mobile_multimodal.backends import Backend
+from mobile_multimodal.confidence import calibrate
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import UsageError
 from mobile_multimodal.generation import ImageFeatures, generate
@@ -18,7 +23,24 @@ from mobile_multimodal.prompts import build_prompts, task_tokens
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult
 from mobile_multimodal.tokenizer import Tokenizer
 
-__all__ = ["Runtime", "display", "encode_images", "read_image", "run_tasks", "write_texts"]
+__all__ = [
+    "BEGINS",
+    "Runtime",
+    "display",
+    "encode_images",
+    "finish_caption",
+    "quote_words",
+    "read_image",
+    "run_tasks",
+    "write_texts",
+]
+
+
+BEGINS = " that begins with"
+"""How the decoder ends the caption of a picture whose text is to be read."""
+MAX_QUOTED_WORDS = 8
+MAX_QUOTED_CHARACTERS = 60
+QUOTED_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +86,7 @@ def write_texts(
     tokens = task_tokens(request, runtime.tokenizer, text)
     batch = len(features.class_logits)
     prompt = build_prompts(
-        features.class_logits, [tokens] * batch, runtime.name_tokens, runtime.tokenizer, text
+        features.class_logits, [tokens] * batch, runtime.name_tokens, runtime.tokenizer, runtime.config
     )
     results = generate(runtime.backend, features, prompt, text, runtime.tokenizer, generation)
     spent = 1000 * (time.perf_counter() - started) / batch
@@ -72,7 +94,7 @@ def write_texts(
         TaskResult(
             task=request.task,
             text=display(result.text) if request.task == "caption" else result.text,
-            confidence=result.confidence,
+            confidence=calibrate(result.confidence, runtime.config.calibration.get(request.task)),
             question=request.question,
             token_ids=result.token_ids,
             timings_ms={"generate": spent},
@@ -103,6 +125,33 @@ def read_image(runtime: Runtime, image: LoadedImage) -> TaskResult:
     )
 
 
+def quote_words(lines: Sequence[str]) -> str:
+    """The first words of lines of text, at most 8 and 60 characters; a longer first word is cut."""
+    words = " ".join(lines).replace('"', "'").split()[:MAX_QUOTED_WORDS]
+    while len(words) > 1 and len(" ".join(words)) > MAX_QUOTED_CHARACTERS:
+        words.pop()
+    return " ".join(words)[:MAX_QUOTED_CHARACTERS]
+
+
+def finish_caption(runtime: Runtime, image: LoadedImage, result: TaskResult) -> TaskResult:
+    """The caption with the first words of the picture's text, where it asks for them.
+
+    Without a reader, or where nothing can be read, the caption ends before "that begins with".
+    """
+    caption = result.text.removesuffix(".")
+    if not caption.endswith(BEGINS):
+        return result
+    words, timings = "", dict(result.timings_ms)
+    if runtime.config.ocr is not None:
+        from mobile_multimodal.ocr import read_text
+
+        regions, spent = read_text(runtime.backend, image.pixels, runtime.config.ocr, max_lines=QUOTED_LINES)
+        words = quote_words([region.text for region in regions])
+        timings.update(spent)
+    text = f'{caption} "{words}".' if words else f"{caption.removesuffix(BEGINS)}."
+    return replace(result, text=text, timings_ms=timings)
+
+
 def run_tasks(
     runtime: Runtime,
     images: Sequence[LoadedImage],
@@ -125,11 +174,16 @@ def run_tasks(
         if request.task == "ocr" or features is None:
             columns.append([read_image(runtime, image) for image in images])
         else:
-            columns.append(write_texts(runtime, features, request, generation))
+            results = write_texts(runtime, features, request, generation)
+            columns.append(
+                [finish_caption(runtime, *pair) for pair in zip(images, results, strict=True)]
+                if request.task == "caption"
+                else results
+            )
     return [[_with_timings(result, encoding) for result in row] for row in zip(*columns, strict=True)]
 
 
 def _with_timings(result: TaskResult, encoding: dict[str, float]) -> TaskResult:
     spent = dict(result.timings_ms) if result.task == "ocr" else {**encoding, **result.timings_ms}
     spent["total"] = sum(spent.values())
-    return TaskResult(**{**vars(result), "timings_ms": {stage: round(ms, 3) for stage, ms in spent.items()}})
+    return replace(result, timings_ms={stage: round(ms, 3) for stage, ms in spent.items()})

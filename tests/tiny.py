@@ -16,10 +16,10 @@ from mobile_multimodal.tokenizer import Tokenizer
 
 TINY = ModelConfig(
     name="tiny",
-    vision=VisionConfig(image_size=64),
+    vision=VisionConfig(architecture="efficientnet_lite0", image_size=64, num_words=8),
     text=TextConfig(vocab_size=300, width=128, num_layers=2, num_heads=4, feed_forward_width=128),
 )
-CLASS_NAMES = tuple(f"thing {i}" for i in range(TINY.vision.num_classes))
+CLASS_NAMES = tuple(f"thing {i}" for i in range(TINY.vision.num_names))
 
 
 def tiny_tokenizer() -> Tokenizer:

@@ -45,12 +45,30 @@ STAGES: dict[str, tuple[Stage, ...]] = {
         Stage(4, 5, 2, 6, 192),
         Stage(1, 3, 1, 6, 320),
     ),
+    "efficientnet_lite1": (
+        Stage(1, 3, 1, 1, 16),
+        Stage(3, 3, 2, 6, 24),
+        Stage(3, 5, 2, 6, 40),
+        Stage(4, 3, 2, 6, 80),
+        Stage(4, 5, 1, 6, 112),
+        Stage(5, 5, 2, 6, 192),
+        Stage(1, 3, 1, 6, 320),
+    ),
+    "efficientnet_lite2": (
+        Stage(1, 3, 1, 1, 16),
+        Stage(3, 3, 2, 6, 24),
+        Stage(3, 5, 2, 6, 48),
+        Stage(4, 3, 2, 6, 88),
+        Stage(4, 5, 1, 6, 120),
+        Stage(5, 5, 2, 6, 208),
+        Stage(1, 3, 1, 6, 352),
+    ),
 }
 STEM_CHANNELS = 32
 
 
 class EncoderOutput(NamedTuple):
-    """``image_key`` and ``image_value`` [L, B, H, M, d]; ``class_logits`` [B, classes]."""
+    """``image_key`` and ``image_value`` [L, B, H, M, d]; ``class_logits`` [B, names]."""
 
     image_key: Tensor
     image_value: Tensor
@@ -93,7 +111,7 @@ class InvertedResidual(nn.Module):
 
 
 class VisionBackbone(nn.Module):
-    """uint8 pixels → the feature map, and logits of the ImageNet classes."""
+    """uint8 pixels → the feature map, and logits of the ImageNet classes and of the caption words."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -107,16 +125,19 @@ class VisionBackbone(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head = SamePadConv(inputs, config.feature_channels, 1)
         self.classifier = nn.Linear(config.feature_channels, config.num_classes)
+        self.words = nn.Linear(config.feature_channels, config.num_words) if config.num_words else None
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, side, side, 3] → features [B, M, C], class logits [B, classes]."""
+        """uint8 [B, side, side, 3] → features [B, M, C], logits [B, names]: classes, then caption words."""
         x = pixel_values.permute(0, 3, 1, 2).to(self.stem.weight.dtype)
         x = (x - self.config.pixel_mean) / self.config.pixel_std
         x = functional.relu6(self.stem(x))
         for block in self.blocks:
             x = block(x)
         features = functional.relu6(self.head(x)).flatten(2).transpose(1, 2)  # [B, M, C]
-        return features, self.classifier(features.mean(dim=1))
+        pooled = features.mean(dim=1)
+        logits = self.classifier(pooled)
+        return features, logits if self.words is None else torch.cat((logits, self.words(pooled)), dim=1)
 
 
 class ImageProjector(nn.Module):

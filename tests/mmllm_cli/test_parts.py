@@ -46,7 +46,7 @@ def test_a_caption_is_taken_back_whole() -> None:
     unsure = judge(caption, 0.51)
     assert not unsure.is_sure
     assert result_row(OUTCOME, unsure, "m")["text"] is None
-    assert spoken(unsure, 0.51, with_confidence=True) == "not sure (confidence 0.50 is below 0.51)"
+    assert spoken(unsure, with_confidence=True) == "not sure (confidence 0.50 is below 0.51)"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_caption_is_taken_back_whole() -> None:
 )
 def test_what_is_below_is_seen_to_be_below(confidence: float, limit: float, words: str) -> None:
     verdict = judge(TaskResult("caption", "A dog.", confidence), limit)
-    assert spoken(verdict, limit, with_confidence=False) == f"not sure ({words})"
+    assert spoken(verdict, with_confidence=False) == f"not sure ({words})"
 
 
 def test_read_lines_are_taken_back_one_by_one() -> None:
@@ -79,7 +79,7 @@ def test_no_text_is_not_an_abstention() -> None:
 
 
 def test_a_row_is_plain_json() -> None:
-    row = result_row(OUTCOME, Verdict(READ, is_sure=True), "mmllm-base")
+    row = result_row(OUTCOME, Verdict(READ, True, 0.0), "mmllm-base")
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert row["timings_ms"] == {"read": 1.235}
     assert row["regions"][1] == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mobile_multimodal.bundle import ModelBundle, load_bundle
 from mobile_multimodal.errors import BundleError, UsageError
 from mobile_multimodal.generation import MASKED, ImageFeatures, generate, log_softmax
 from mobile_multimodal.model import open_backend
-from mobile_multimodal.prompts import Prompt, build_prompts, class_name_slots, softmax, task_tokens
+from mobile_multimodal.prompts import Prompt, build_prompts, choose_names, fill_slots, softmax, task_tokens
 from mobile_multimodal.results import GenerationConfig, GenerationResult, TaskRequest
 from mobile_multimodal.tokenizer import SPECIAL_TOKENS
 from tests.tiny import TINY, tiny_tokenizer
@@ -46,7 +47,7 @@ def encode(backend: Backend, pixels: np.ndarray) -> ImageFeatures:
 
 def prompts(features: ImageFeatures, requests: Sequence[TaskRequest]) -> Prompt:
     tasks = [task_tokens(request, TOKENIZER, TEXT) for request in requests]
-    return build_prompts(features.class_logits, tasks, name_tokens, TOKENIZER, TEXT)
+    return build_prompts(features.class_logits, tasks, name_tokens, TOKENIZER, TINY)
 
 
 def write(
@@ -155,7 +156,7 @@ def scripted(pairs: Mapping[tuple[int, int], float]) -> Scripted:
 
 def blank_features() -> ImageFeatures:
     image = np.zeros((TEXT.num_layers, 1, TEXT.num_heads, TINY.vision.num_cells, TEXT.head_dim), np.float32)
-    return ImageFeatures(image, image, np.zeros((1, TINY.vision.num_classes), np.float32))
+    return ImageFeatures(image, image, np.zeros((1, TINY.vision.num_names), np.float32))
 
 
 START, END = TOKENIZER.caption_id, TOKENIZER.end_id
@@ -202,21 +203,39 @@ def test_no_text_is_empty_and_no_marker_is_written() -> None:
     assert result.token_ids == (A,)
 
 
-def test_class_names_fill_their_slots_best_first() -> None:
-    logits = np.full((2, TINY.vision.num_classes), -20.0, np.float32)
+def test_names_are_classes_then_words_the_likely_ones_first() -> None:
+    classes = TINY.vision.num_classes
+    logits = np.full((2, TINY.vision.num_names), -20.0, np.float32)
     logits[0, 7], logits[0, 3] = 5.0, 4.0
+    logits[0, classes + 1], logits[0, classes + 6] = 0.5, 3.0
     logits[1, 1] = 9.0
-    ids, visible = class_name_slots(logits, name_tokens, TOKENIZER.pad_id, TEXT)
-    assert ids.shape == visible.shape == (2, TEXT.num_name_slots)
-    expected = [*name_tokens(7), *name_tokens(3)]
-    assert list(ids[0, : len(expected)]) == expected
-    assert visible[0].sum() == len(expected)
-    assert list(ids[1][visible[1]]) == list(name_tokens(1))
+    assert choose_names(logits, TINY.vision, TEXT) == [[7, 3, classes + 6, classes + 1], [1]]
 
 
 def test_an_unsure_encoder_names_nothing() -> None:
-    _, visible = class_name_slots(np.zeros((1, 1000), np.float32), name_tokens, TOKENIZER.pad_id, TEXT)
-    assert not visible.any()
+    unsure = np.zeros((1, TINY.vision.num_names), np.float32)
+    unsure[:, TINY.vision.num_classes :] = -4.0
+    assert choose_names(unsure, TINY.vision, TEXT) == [[]]
+
+
+def test_no_more_names_are_given_than_the_model_was_taught() -> None:
+    sure = np.full((1, TINY.vision.num_names), 9.0, np.float32)
+    sure[:, TINY.vision.num_classes :] = 5.0
+    config = dataclasses.replace(TEXT, num_words=3)
+    assert choose_names(sure, TINY.vision, config)[0] == [classes_first(i) for i in range(3)]
+
+
+def classes_first(index: int) -> int:
+    return TINY.vision.num_classes + index
+
+
+def test_a_name_that_does_not_fit_is_left_out_with_those_behind_it() -> None:
+    long, short = [5] * (TEXT.num_name_slots - 1), [6, 7]
+    ids = fill_slots([[long, short, [8]], [short], []], TOKENIZER.pad_id, TEXT)
+    assert ids.shape == (3, TEXT.num_name_slots)
+    assert ids[0].tolist() == [*long, TOKENIZER.pad_id]
+    assert ids[1].tolist() == [*short, *[TOKENIZER.pad_id] * (TEXT.num_name_slots - 2)]
+    assert set(ids[2].tolist()) == {TOKENIZER.pad_id}
 
 
 def test_softmax_and_its_logarithm_agree() -> None:
