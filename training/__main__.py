@@ -14,45 +14,37 @@ import torch
 import typer
 
 from benchmarks.image_store import ImageStore
-from mobile_multimodal.config import ModelConfig
+from mobile_multimodal.config import ModelConfig, TextConfig, VisionConfig
 from mobile_multimodal.errors import MmllmError
-from training.batches import BatchOptions
-from training.build import build_artifact, build_bundle
-from training.data import load_photos
-from training.import_encoder import import_backbone
+from training.adapt import AdaptOptions, adapt_model
+from training.build import add_reader, build_artifact, build_bundle
+from training.calibrate import calibrate_model, read_calibration
+from training.data import DRAWN, TrainingImages, caption_words, load_photos, read_rows, read_sentences
+from training.draw_pictures import draw_pictures
 from training.import_ocr import import_ocr
+from training.keywords import photo_texts, word_vocabulary
 from training.losses import SelfCritical, joint_loss
-from training.prepare import train_tokenizer
+from training.own_figures import describe
+from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
-from training.questions import build_question_file
+from training.questions import build_question_file, build_sentence_questions
+from training.schedule import (
+    COCO_WEIGHTS,
+    DRAWN_PICTURES,
+    DRAWN_WEIGHTS,
+    FINETUNE,
+    FROZEN,
+    POLISH,
+    SELF_CRITICAL,
+)
 from training.stages import Stage, StageOptions, train_stage
 from training.validation import Validation
+from training.words import WordOptions, load_words, named_backbone, train_words
 
 __all__: list[str] = []
 
 
-FROZEN = StageOptions(name="frozen", segments=6, photos_per_segment=6000, peak_lr=6e-4, seed=1)
-FINETUNE = StageOptions(
-    name="finetune",
-    segments=6,
-    photos_per_segment=5000,
-    peak_lr=3e-4,
-    encoder_lr=8e-5,
-    train_blocks_from=5,
-    seed=2,
-)
-SELF_CRITICAL = StageOptions(
-    name="self_critical",
-    segments=4,
-    photos_per_segment=5000,
-    peak_lr=8e-5,
-    dropout=0.0,
-    warmup=50,
-    # Rewards are counted against the captions as people wrote them, so nothing is mirrored here.
-    batch=BatchOptions(captions_per_photo=1, min_crop=0.8, hide_names=0.0, mirrored=0.0),
-    seed=3,
-)
-COCO_WEIGHTS = {"frozen": 3.0, "finetune": 2.0, "self_critical": 2.0}
+CALIBRATION = "calibration.json"
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Data = Annotated[Path, typer.Option(help="Folder of the training data: see docs/model-card.md.")]
@@ -63,36 +55,73 @@ Models = Annotated[Path, typer.Option(help="Where the model's directories are wr
 DATA, RUN, MODELS = Path("shared/data"), Path("runs/base"), Path("mobile_multimodal/models/mmllm-base")
 
 
+def model_config(data: Path, run: Path) -> ModelConfig:
+    """The sizes of the default model; the number of its caption words follows from the data."""
+    vision = VisionConfig(num_words=len(word_vocabulary(data, run)))
+    return ModelConfig(vision=vision)
+
+
+def training_images(data: Path, run: Path) -> TrainingImages:
+    """The photos of the data folder, and the pictures drawn in the run's."""
+    return TrainingImages([ImageStore(data), ImageStore(run)])
+
+
 @app.command()
 def prepare(data: Data = DATA, run: Run = RUN) -> None:
-    """Learn the vocabulary, and derive questions and answers from the captions."""
-    train_tokenizer(data, run / "tokenizer.json", ModelConfig().text)
+    """Draw pictures that are no photos, learn the vocabularies, derive questions from captions."""
+    draw_pictures(run, DRAWN_PICTURES, seed=0)
+    train_tokenizer(data, run / "tokenizer.json", TextConfig())
+    word_vocabulary(data, run)
     if not (run / "questions.jsonl").exists():
         captions = [data / "captions_train.jsonl", data / "captions_derived.jsonl"]
         counts = build_question_file(captions, run / "questions.jsonl", seed=0)
-        print("questions:", dict(counts))
+        print("questions about photos:", dict(counts))
+    if not (run / "sentence_questions.jsonl").exists():
+        sentences = [caption_words(line) for line in read_sentences(data / "captions_text_only.txt.gz")]
+        counts = build_sentence_questions(sentences, run / "sentence_questions.jsonl", seed=0)
+        print("questions about sentences:", dict(counts))
+
+
+@app.command()
+def words(data: Data = DATA, run: Run = RUN, device: Device = "cpu") -> None:
+    """Teach the encoder to name the words of captions, and name what stands in each training photo."""
+    texts = photo_texts(data)
+    for row in read_rows(run / DRAWN):
+        texts[row["image"]] = row["captions"]
+    config = model_config(data, run)
+    vocabulary = word_vocabulary(data, run)
+    train_words(texts, vocabulary, training_images(data, run), run, config, WordOptions(), device)
 
 
 @app.command()
 def pretrain(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Share = 1.0) -> None:
     """Teach the decoder language, from caption sentences without photos."""
-    config = ModelConfig().text
+    config = model_config(data, run).text
     tokenizer = train_tokenizer(data, run / "tokenizer.json", config)
     options = PretrainOptions()
     options = dataclasses.replace(options, epochs=options.epochs * share)
     pretrain_decoder(data, run, tokenizer, config, options, device)
 
 
-def open_stage(data: Path, run: Path, device: str, coco_weight: float, config: ModelConfig) -> Stage:
-    """Data, vocabulary and validation photos of the stages with images."""
-    store = ImageStore(data)
+def open_stage(data: Path, run: Path, device: str, name: str) -> Stage:
+    """Data, vocabularies and validation photos of the stages with images."""
+    config = model_config(data, run)
+    _, names = load_words(run)
     return Stage(
-        photos=load_photos(data, run / "questions.jsonl", coco_weight),
-        store=store,
+        photos=load_photos(
+            data,
+            run / "questions.jsonl",
+            COCO_WEIGHTS[name],
+            drawn=run / DRAWN,
+            drawn_weight=DRAWN_WEIGHTS[name],
+            names=names,
+        ),
+        images=training_images(data, run),
+        names=[*read_class_names(), *word_vocabulary(data, run)],
         run=run,
         config=config,
         tokenizer=train_tokenizer(data, run / "tokenizer.json", config.text),
-        validation=Validation.open(data, store, config.vision.image_size),
+        validation=Validation.open(data, ImageStore(data), config.vision.image_size),
         device=device,
     )
 
@@ -106,7 +135,7 @@ def shrink(options: StageOptions, share: float) -> StageOptions:
 @app.command()
 def frozen(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Share = 1.0) -> None:
     """Captions and answers together; the encoder keeps its ImageNet weights."""
-    stage = open_stage(data, run, device, COCO_WEIGHTS["frozen"], ModelConfig())
+    stage = open_stage(data, run, device, "frozen")
     loss = functools.partial(joint_loss, teacher=None, distillation=0.0, label_smoothing=0.1)
     train_stage(stage, run / "pretrain.pt", shrink(FROZEN, share), loss)
 
@@ -114,8 +143,9 @@ def frozen(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Sha
 @app.command()
 def finetune(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Share = 1.0) -> None:
     """The encoder's later blocks learn too."""
-    stage = open_stage(data, run, device, COCO_WEIGHTS["finetune"], ModelConfig())
-    teacher = import_backbone(stage.config.vision).to(device)
+    stage = open_stage(data, run, device, "finetune")
+    layer, _ = load_words(run)
+    teacher = named_backbone(stage.config.vision, layer).to(device)
     loss = functools.partial(joint_loss, teacher=teacher, distillation=0.5, label_smoothing=0.1)
     train_stage(stage, run / "frozen-best.pt", shrink(FINETUNE, share), loss)
 
@@ -123,10 +153,15 @@ def finetune(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: S
 @app.command()
 def self_critical(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Share = 1.0) -> None:
     """Captions are rewarded by CIDEr-D."""
-    stage = open_stage(data, run, device, COCO_WEIGHTS["self_critical"], ModelConfig())
-    captioned = [photo for photo in stage.photos if len(photo.captions) >= 3]
-    stage = dataclasses.replace(stage, photos=captioned)
-    train_stage(stage, run / "finetune-best.pt", shrink(SELF_CRITICAL, share), SelfCritical.of(captioned))
+    stage = open_stage(data, run, device, "self_critical")
+    train_stage(stage, run / "finetune-best.pt", shrink(SELF_CRITICAL, share), SelfCritical.of(stage.photos))
+
+
+@app.command()
+def polish(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Share = 1.0) -> None:
+    """Rewards go on, with Flickr8k and drawn pictures drawn more often."""
+    stage = open_stage(data, run, device, "polish")
+    train_stage(stage, run / "self_critical-best.pt", shrink(POLISH, share), SelfCritical.of(stage.photos))
 
 
 @app.command("import-ocr")
@@ -141,23 +176,81 @@ def build(
     data: Data = DATA,
     run: Run = RUN,
     models: Models = MODELS,
-    checkpoint: Annotated[Path | None, typer.Option(help="Default: the run's self_critical-best.pt.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Default: the run's polish-best.pt.")] = None,
     card: Annotated[Path, typer.Option(help="The model card that travels along.")] = Path(
         "docs/model-card.md"
     ),
     recipe: Annotated[str, typer.Option(help="float32 or weight_only_wi8_afp32.")] = "weight_only_wi8_afp32",
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
-    """Write the bundle and the ONNX artifact."""
-    config = ModelConfig()
+    """Write the bundle and the ONNX artifact, calibrated where the run was."""
+    config, reader = add_reader(model_config(data, run))
+    if (run / CALIBRATION).exists():
+        config = dataclasses.replace(config, calibration=read_calibration(run / CALIBRATION))
     tokenizer = train_tokenizer(data, run / "tokenizer.json", config.text)
-    chosen = checkpoint or run / "self_critical-best.pt"
-    bundle = build_bundle(chosen, tokenizer, config, models / "bundle", card=card, force=force)
+    names = [*read_class_names(), *word_vocabulary(data, run)]
+    chosen = checkpoint or run / "polish-best.pt"
+    bundle = build_bundle(chosen, tokenizer, config, names, reader, models / "bundle", card=card, force=force)
     name = "onnx_float32" if recipe == "float32" else "onnx_int8"
     artifact = build_artifact(models / "bundle", models / name, recipe=recipe, force=force)
     for written in (bundle, artifact):
         size = sum(entry.bytes for entry in written.manifest.files.values())
         print(f"{written.directory}: {size / 2**20:.1f} MiB, sha256 {written.sha256[:12]}")
+
+
+@app.command()
+def calibrate(data: Data = DATA, run: Run = RUN) -> None:
+    """Measure what the built model's confidence is worth on val, and fit the map that makes it true."""
+    from mobile_multimodal.model import MobileMultiModalLLM
+
+    (run / CALIBRATION).unlink(missing_ok=True)
+    build(data, run, run / "uncalibrated", None, Path("docs/model-card.md"), force=True)
+    model = MobileMultiModalLLM(run / "uncalibrated" / "onnx_int8")
+    for task, figures in calibrate_model(model, data, run / CALIBRATION).items():
+        before, after = (figures[when]["expected_calibration_error"] for when in ("before", "after"))
+        print(f"{task}: calibration error {before:.3f} before, {after:.3f} after; {figures['calibration']}")
+
+
+@app.command()
+def adapt(
+    data: Annotated[Path, typer.Option(help="A .jsonl of captioned pictures: see docs/own-data.md.")],
+    output: Annotated[Path, typer.Option(help="Folder that bundle and onnx_int8 are written to.")],
+    val: Annotated[
+        Path | None, typer.Option(help="A .jsonl to hold out.  [default: every fifth row of --data]")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Bundle to start from.  [default: mmllm-base]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the pictures.  [default: 20 for few, 5 for many]")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = AdaptOptions.rate,
+    encoder_rate: Annotated[
+        float, typer.Option(help="The same for the encoder's last blocks; at 0 they stay as they are.")
+    ] = AdaptOptions.encoder_rate,
+    device: Device = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    even_if_worse: Annotated[
+        bool, typer.Option("--even-if-worse", help="Write the model though held-out pictures gained nothing.")
+    ] = False,
+) -> None:
+    """Train the captioner further on your own pictures; held-out ones show whether it helped."""
+    options = AdaptOptions(epochs=epochs, rate=rate, encoder_rate=encoder_rate)
+    report = adapt_model(
+        data,
+        output,
+        options,
+        val=val,
+        source=source,
+        device=device,
+        force=force,
+        even_if_worse=even_if_worse,
+    )
+    print(describe(report))
+    if report.artifact is not None:
+        print(f"written; use it with: mmllm caption --model {report.artifact} PICTURE")
+    else:
+        print("the held-out pictures gained nothing: nothing was written (--even-if-worse writes it anyway)")
 
 
 @app.command("all")
@@ -169,9 +262,11 @@ def everything(
     A trial (a share below 1) leaves its model in the run's folder, not among the packaged ones.
     """
     prepare(data, run)
-    stages: tuple[Callable[..., None], ...] = (pretrain, frozen, finetune, self_critical)
+    words(data, run, device)
+    stages: tuple[Callable[..., None], ...] = (pretrain, frozen, finetune, self_critical, polish)
     for stage in stages:
         stage(data, run, device, share)
+    calibrate(data, run)
     build(data, run, models if share >= 1 or models != MODELS else run / "models", force=True)
 
 

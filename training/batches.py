@@ -14,26 +14,41 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.image_store import ImageStore
+from mobile_multimodal.config import TextConfig
 from mobile_multimodal.errors import DataError
+from mobile_multimodal.prompts import fill_slots
 from mobile_multimodal.tokenizer import Tokenizer
 from training.data import (
     MAX_ANSWER_TOKENS,
     MAX_CAPTION_TOKENS,
+    TrainingImages,
     TrainingPhoto,
     encode_sequence,
     mirror,
     question_prompt,
 )
 
-__all__ = ["Batch", "BatchOptions", "augment", "collate", "draw", "make_batches", "photo_sequences"]
+__all__ = [
+    "Batch",
+    "BatchOptions",
+    "BatchSource",
+    "augment",
+    "collate",
+    "draw",
+    "make_batches",
+    "photo_sequences",
+    "visible_names",
+]
 
 PREPARED_AHEAD = 4
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How photos are drawn and augmented; ``min_crop`` is the least share of the area that a crop keeps."""
+    """How photos are drawn and augmented; ``min_crop`` is the least share of the area that a crop keeps.
+
+    Of ``hide_names`` of the photos all names are hidden, of the others ``drop_names`` of them.
+    """
 
     photos: int = 32
     captions_per_photo: int = 4
@@ -41,15 +56,28 @@ class BatchOptions:
     answer_weight: float = 3.0
     min_crop: float = 0.6
     hide_names: float = 0.1
+    drop_names: float = 0.1
     mirrored: float = 0.5
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Where batches come from: photos, their files, and the tokens of texts and names."""
+
+    photos: Sequence[TrainingPhoto]
+    images: TrainingImages
+    tokenizer: Tokenizer
+    name_tokens: Sequence[Sequence[int]]
+    text: TextConfig
+    side: int
 
 
 @dataclass(frozen=True)
 class Batch:
     """Pixels uint8 [B, side, side, 3]; sequences [N, W] with the photo that each belongs to [N].
 
-    ``targets`` are learned where ``weights`` [N, W] is above 0; ``show_names`` [B] says for which
-    photos the class names are given. ``photos`` are indices into the training set.
+    ``targets`` are learned where ``weights`` [N, W] is above 0; ``name_ids`` [B, slots] are the
+    tokens of the photos' names, padded. ``photos`` are indices into the training set.
     """
 
     pixels: Tensor
@@ -57,7 +85,7 @@ class Batch:
     targets: Tensor
     weights: Tensor
     photo_of_row: Tensor
-    show_names: Tensor
+    name_ids: Tensor
     photos: tuple[int, ...]
 
 
@@ -105,21 +133,24 @@ def photo_sequences(
     return rows
 
 
-def collate(
-    photos: Sequence[TrainingPhoto],
-    chosen: Sequence[int],
-    store: ImageStore,
-    tokenizer: Tokenizer,
-    side: int,
-    options: BatchOptions,
-    rng: random.Random,
-) -> Batch:
+def visible_names(
+    photo: TrainingPhoto, source: BatchSource, options: BatchOptions, rng: random.Random
+) -> list[Sequence[int]]:
+    """The tokens of the names that are shown for this photo, this time."""
+    if rng.random() < options.hide_names:
+        return []
+    return [source.name_tokens[name] for name in photo.names if rng.random() >= options.drop_names]
+
+
+def collate(source: BatchSource, chosen: Sequence[int], options: BatchOptions, rng: random.Random) -> Batch:
     """One batch of the photos with these indices."""
-    pixels, rows, owners = [], [], []
+    tokenizer = source.tokenizer
+    pixels, rows, owners, names = [], [], [], []
     for slot, index in enumerate(chosen):
-        photo = photos[index]
+        photo = source.photos[index]
         flip = rng.random() < options.mirrored
-        pixels.append(augment(store.read(photo.name), side, options.min_crop, flip, rng))
+        pixels.append(augment(source.images.read(photo.name), source.side, options.min_crop, flip, rng))
+        names.append(visible_names(photo, source, options, rng))
         for row in photo_sequences(photo, tokenizer, options, flip, rng):
             rows.append(row)
             owners.append(slot)
@@ -137,7 +168,7 @@ def collate(
         targets=targets,
         weights=weights,
         photo_of_row=torch.tensor(owners),
-        show_names=torch.tensor([rng.random() >= options.hide_names for _ in chosen]),
+        name_ids=torch.from_numpy(fill_slots(names, tokenizer.pad_id, source.text)),
         photos=tuple(chosen),
     )
 
@@ -159,24 +190,15 @@ def draw(photos: Sequence[TrainingPhoto], count: int, rng: random.Random) -> lis
     return chosen[:count]
 
 
-def make_batches(
-    photos: Sequence[TrainingPhoto],
-    count: int,
-    store: ImageStore,
-    tokenizer: Tokenizer,
-    side: int,
-    options: BatchOptions,
-    seed: int,
-) -> Iterator[Batch]:
+def make_batches(source: BatchSource, count: int, options: BatchOptions, seed: int) -> Iterator[Batch]:
     """Batches of ``count`` photos drawn by weight, prepared by two threads, in an order set by the seed."""
     rng = random.Random(seed)
-    chosen = draw(photos, count, rng)
+    chosen = draw(source.photos, count, rng)
     groups = [chosen[i : i + options.photos] for i in range(0, count, options.photos)]
 
     def prepare(number: int) -> Batch:
         # A seed a batch: what a batch holds does not depend on how threads are scheduled.
-        own = random.Random(seed * 1_000_003 + number)
-        return collate(photos, groups[number], store, tokenizer, side, options, own)
+        return collate(source, groups[number], options, random.Random(seed * 1_000_003 + number))
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting: deque[Future[Batch]] = deque()

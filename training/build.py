@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,8 @@ from mobile_multimodal.manifest import Component
 from mobile_multimodal.tokenizer import Tokenizer
 from training.checkpoint import load_checkpoint
 from training.import_ocr import load_ocr_weights
-from training.prepare import read_class_names
 
-__all__ = ["build_artifact", "build_bundle", "caption_states"]
+__all__ = ["add_reader", "build_artifact", "build_bundle", "caption_states"]
 
 
 def caption_states(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
@@ -53,23 +53,23 @@ def build_bundle(
     checkpoint: Path,
     tokenizer: Tokenizer,
     config: ModelConfig,
+    class_names: Sequence[str],
+    reader: Mapping[str, Mapping[str, Tensor]],
     output: Path,
     *,
     card: Path | None,
     force: bool,
 ) -> ModelBundle:
-    """Write the bundle: float16 weights, one file a component, text reader included.
+    """Write the bundle: float16 weights, one file a component.
+
+    ``reader`` holds the text reader's components, none where ``config.ocr`` is None.
 
     Raises:
         DataError: the checkpoint is missing, or holds numbers that float16 cannot.
-        MissingExtraError: rapidocr, which carries the text reader's weights, is not installed.
         UsageError: the output exists and ``force`` is not given.
     """
     check_output(output, force=force)
-    reader = load_ocr_weights()
-    config = replace(config, ocr=OcrConfig(characters=reader.characters))
-    states = caption_states(checkpoint)
-    states["text_detector"], states["text_recognizer"] = reader.detector, reader.recognizer
+    states: dict[str, Mapping[str, Tensor]] = {**caption_states(checkpoint), **reader}
     contents: dict[str, Path | bytes] = {} if card is None else {"README.md": card}
     components = []
     for name, state in states.items():
@@ -87,11 +87,25 @@ def build_bundle(
         recipe="float16",
         config=config,
         tokenizer=tokenizer,
-        class_names=tuple(read_class_names()),
+        class_names=tuple(class_names),
         components=tuple(components),
         tool_versions={"torch": importlib.metadata.version("torch")},
         force=force,
     )
+
+
+def add_reader(config: ModelConfig) -> tuple[ModelConfig, dict[str, Mapping[str, Tensor]]]:
+    """The configuration with the imported text reader, and its components.
+
+    Raises:
+        MissingExtraError: rapidocr, which carries the text reader's weights, is not installed.
+    """
+    reader = load_ocr_weights()
+    components: dict[str, Mapping[str, Tensor]] = {
+        "text_detector": reader.detector,
+        "text_recognizer": reader.recognizer,
+    }
+    return replace(config, ocr=OcrConfig(characters=reader.characters)), components
 
 
 def build_artifact(bundle: Path, output: Path, *, recipe: str, force: bool) -> ModelBundle:

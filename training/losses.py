@@ -18,6 +18,9 @@ __all__ = ["LossTerms", "SelfCritical", "caption_rewards", "joint_loss", "text_l
 
 LossTerms = Mapping[str, Tensor]
 END = ("<end>",)
+FEWEST_CAPTIONS = 3
+WORD_SHARE = 0.1
+"""Words are many and independent: their divergences add up, those of the classes do not."""
 
 
 def token_loss(logits: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
@@ -44,20 +47,27 @@ def joint_loss(
     distillation: float,
     label_smoothing: float,
 ) -> LossTerms:
-    """``text``, and with a teacher ``memory``: the encoder must still know its class names.
+    """``text``, and with a teacher ``memory``: the encoder must still know its names.
 
-    The names are fed to the decoder as words, so an encoder that learns is held to its own ImageNet
-    logits by distillation (Hinton et al., arXiv 1503.02531).
+    The names are fed to the decoder as words, so an encoder that learns is held to the logits that it
+    had before by distillation (Hinton et al., arXiv 1503.02531).
     """
-    context, class_logits = model.look(batch.pixels, batch.show_names)
+    context, class_logits = model.look(batch.pixels, batch.name_ids)
     terms = {"text": text_loss(model, context, batch, label_smoothing)}
     if teacher is not None:
         with torch.no_grad():
             _, wanted = teacher(batch.pixels)
+        classes = model.config.vision.num_classes
         divergence = functional.kl_div(
-            class_logits.float().log_softmax(-1), wanted.float().softmax(-1), reduction="batchmean"
+            class_logits[:, :classes].float().log_softmax(-1),
+            wanted[:, :classes].float().softmax(-1),
+            reduction="batchmean",
         )
-        terms["memory"] = distillation * divergence
+        sure = wanted[:, classes:].float().sigmoid()
+        words = functional.binary_cross_entropy_with_logits(
+            class_logits[:, classes:].float(), sure, reduction="none"
+        ) - functional.binary_cross_entropy(sure, sure, reduction="none")
+        terms["memory"] = distillation * (divergence + WORD_SHARE * words.sum(dim=1).mean())
     return terms
 
 
@@ -88,28 +98,38 @@ class SelfCritical:
     """
 
     scorer: CiderD
+    reference_of: Mapping[int, int]
     samples: int = 5
     max_tokens: int = 20
     temperature: float = 0.5
-    text_weight: float = 0.3
+    text_weight: float = 0.5
 
     @classmethod
     def of(cls, photos: Sequence[TrainingPhoto]) -> SelfCritical:
-        """Rewards against these photos' captions; an index of a batch is an index of this list."""
-        references: list[list[Tokens]] = [[tokenize(c) + END for c in photo.captions] for photo in photos]
-        return cls(CiderD(references, cached_images=len(references)))
+        """Rewards against these photos' captions; an index of a batch is an index of this list.
+
+        A photo with fewer captions than ``FEWEST_CAPTIONS`` earns none and teaches its answers alone.
+        """
+        described = [i for i, photo in enumerate(photos) if len(photo.captions) >= FEWEST_CAPTIONS]
+        references: list[list[Tokens]] = [[tokenize(c) + END for c in photos[i].captions] for i in described]
+        scorer = CiderD(references, cached_images=len(references))
+        return cls(scorer, {photo: row for row, photo in enumerate(described)})
 
     def __call__(self, model: CaptionModel, batch: Batch) -> LossTerms:
         """``reward`` (the loss), ``text``, and ``cider_d``, the mean reward, for the log alone."""
-        context, _ = model.look(batch.pixels, batch.show_names)
-        photos = len(batch.photos)
-        owners = torch.arange(photos, device=batch.pixels.device).repeat_interleave(self.samples)
+        context, _ = model.look(batch.pixels, batch.name_ids)
+        text = self.text_weight * text_loss(model, context, batch, 0.1)
+        described = [row for row, photo in enumerate(batch.photos) if photo in self.reference_of]
+        if not described:
+            return {"reward": 0.0 * text, "text": text, "cider_d": torch.zeros(())}
+        owners = torch.tensor(described, device=batch.pixels.device).repeat_interleave(self.samples)
         repeated = context.take(owners)
         model.eval()
         drawn = model.sample_captions(repeated, self.max_tokens, self.temperature)
         model.train()
         tokenizer = model.tokenizer
-        rewards = caption_rewards(self.scorer, batch.photos, drawn, tokenizer.decode, tokenizer.end_id)
+        references = [self.reference_of[batch.photos[row]] for row in described]
+        rewards = caption_rewards(self.scorer, references, drawn, tokenizer.decode, tokenizer.end_id)
         rewards = rewards.to(drawn.device)
         others = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.samples - 1)
         advantage = (rewards - others).view(-1, 1)  # [P * K, 1]
@@ -122,6 +142,6 @@ class SelfCritical:
         losses = functional.cross_entropy(logits, drawn[written], reduction="none")
         return {
             "reward": (losses * advantage.expand_as(drawn)[written]).mean(),
-            "text": self.text_weight * text_loss(model, context, batch, 0.1),
+            "text": text,
             "cider_d": rewards.mean().detach(),
         }

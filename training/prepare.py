@@ -1,4 +1,4 @@
-"""First stage: the vocabulary, and the class names as tokens."""
+"""First stage: the vocabulary of tokens, and the names of the ImageNet classes."""
 
 from __future__ import annotations
 

@@ -22,7 +22,14 @@ from training.question_rules.scene import read_scene
 from training.question_rules.scene_questions import ask_location, ask_other
 from training.question_rules.yes_no import ask_yes_no
 
-__all__ = ["MAX_QUESTIONS", "NounSource", "QuestionAnswer", "build_question_file", "generate_questions"]
+__all__ = [
+    "MAX_QUESTIONS",
+    "NounSource",
+    "QuestionAnswer",
+    "build_question_file",
+    "build_sentence_questions",
+    "generate_questions",
+]
 
 MAX_QUESTIONS = 12
 # Questions of one kind that an image may have at most, in the order in which they are taken in turn.
@@ -123,6 +130,29 @@ def build_question_file(captions_jsonl: Path | Sequence[Path], out_jsonl: Path, 
                     "type": qa.type,
                     "source": "derived",
                 }
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                counts[qa.type] += 1
+    os.replace(partial, out_jsonl)
+    return counts
+
+
+def build_sentence_questions(sentences: Sequence[str], out_jsonl: Path, seed: int) -> Counter[str]:
+    """Write questions about sentences that have no photo; returns how many of each type.
+
+    A row is ``{"sentence": index, "question", "answer"}``: of each sentence at most two questions, and of
+    every third one about yes or no. The file is written under a temporary name, then renamed.
+    """
+    negatives = NounSource.from_captions([sentence] for sentence in sentences)
+    counts: Counter[str] = Counter()
+    partial = out_jsonl.with_name(out_jsonl.name + ".partial")
+    rng = random.Random(seed)
+    with partial.open("w", encoding="utf-8") as stream:
+        for index, sentence in enumerate(sentences):
+            pool = generate_questions([sentence], rng=rng, negatives=negatives)
+            rng.shuffle(pool)
+            telling = [qa for qa in pool if qa.type != "yes/no"][:2]
+            for qa in telling + [qa for qa in pool if qa.type == "yes/no"][: int(rng.random() < 1 / 3)]:
+                row = {"sentence": index, "question": qa.question, "answer": qa.answer}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
                 counts[qa.type] += 1
     os.replace(partial, out_jsonl)

@@ -11,18 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.image_store import ImageStore
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import DataError, MmllmError, UsageError
 from mobile_multimodal.tokenizer import Tokenizer
-from training.batches import Batch, BatchOptions, make_batches
+from training.batches import Batch, BatchOptions, BatchSource, make_batches
 from training.caption_model import CaptionModel
 from training.checkpoint import RunLog, load_checkpoint, save_checkpoint
-from training.data import TrainingPhoto
-from training.import_encoder import import_backbone
+from training.data import TrainingImages, TrainingPhoto
 from training.losses import LossTerms
 from training.optimization import AveragedWeights, adamw, cosine_lr, fast_arithmetic
 from training.validation import Validation
+from training.words import load_words, named_backbone
 
 __all__ = ["Stage", "StageOptions", "start_model", "to_device", "train_segment", "train_stage"]
 
@@ -50,10 +49,14 @@ class StageOptions:
 
 @dataclass(frozen=True)
 class Stage:
-    """What all stages share: data, sizes, where checkpoints go, and what chooses among them."""
+    """What all stages share: data, sizes, where checkpoints go, and what chooses among them.
+
+    ``names`` are the texts of the encoder's classes and caption words.
+    """
 
     photos: Sequence[TrainingPhoto]
-    store: ImageStore
+    images: TrainingImages
+    names: Sequence[str]
     run: Path
     config: ModelConfig
     tokenizer: Tokenizer
@@ -69,18 +72,20 @@ def to_device(batch: Batch, device: str) -> Batch:
         batch.targets.to(device),
         batch.weights.to(device),
         batch.photo_of_row.to(device),
-        batch.show_names.to(device),
+        batch.name_ids.to(device),
         batch.photos,
     )
 
 
 def start_model(stage: Stage, start_from: Path, options: StageOptions) -> CaptionModel:
-    """The model with the weights of an earlier stage; behind pre-training the encoder is ImageNet's.
+    """The model with the weights of an earlier stage.
+
+    Behind pre-training the encoder is ImageNet's, with the word layer beside its classes.
 
     Raises:
         DataError: the earlier stage has left no checkpoint.
     """
-    model = CaptionModel(stage.config, stage.tokenizer, options.dropout)
+    model = CaptionModel(stage.config, stage.tokenizer, stage.names, options.dropout)
     initial = load_checkpoint(start_from)
     if initial is None:
         raise DataError(f"{start_from} is missing", remedy="run the stages in order: python -m training all")
@@ -88,7 +93,8 @@ def start_model(stage: Stage, start_from: Path, options: StageOptions) -> Captio
         model.load_state_dict(initial["model"])
     else:
         model.decoder.load_state_dict(initial["decoder"])
-        model.encoder.backbone = import_backbone(stage.config.vision)
+        layer, _ = load_words(stage.run)
+        model.encoder.backbone = named_backbone(stage.config.vision, layer)
     model.learn_blocks_from(options.train_blocks_from)
     return model.to(stage.device)
 
@@ -122,7 +128,7 @@ def train_stage(
         began = time.monotonic()
         means = train_segment(stage, model, optimizer, average, loss, options, segment)
         rate = options.photos_per_segment / (time.monotonic() - began)
-        averaged = CaptionModel(stage.config, stage.tokenizer, 0.0).to(stage.device)
+        averaged = CaptionModel(stage.config, stage.tokenizer, stage.names, 0.0).to(stage.device)
         averaged.load_state_dict(average.state)
         figures = stage.validation.measure(averaged)
         log.write(
@@ -164,10 +170,15 @@ def train_segment(
     sums: dict[str, float] = defaultdict(float)
     seed = options.seed * 10_007 + segment
     began = time.monotonic()
-    side = stage.config.vision.image_size
-    batches = make_batches(
-        stage.photos, options.photos_per_segment, stage.store, stage.tokenizer, side, options.batch, seed
+    source = BatchSource(
+        stage.photos,
+        stage.images,
+        stage.tokenizer,
+        model.name_tokens,
+        stage.config.text,
+        stage.config.vision.image_size,
     )
+    batches = make_batches(source, options.photos_per_segment, options.batch, seed)
     for number, batch in enumerate(batches, start=1):
         for group in optimizer.param_groups:
             step = segment * steps + number - 1

@@ -7,6 +7,7 @@ import functools
 import gzip
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +26,28 @@ from mobile_multimodal.model import open_backend
 from mobile_multimodal.prompts import build_prompts, task_tokens
 from mobile_multimodal.results import GenerationConfig, TaskRequest
 from mobile_multimodal.tokenizer import Tokenizer
-from training.batches import Batch, BatchOptions, make_batches
-from training.build import build_artifact, build_bundle
+from training.batches import Batch, BatchOptions, BatchSource, make_batches
+from training.build import add_reader, build_artifact, build_bundle
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.data import encode_sequence, load_photos
-from training.import_encoder import find_encoder_weights, import_backbone
+from training.data import DRAWN, TrainingImages, encode_sequence, load_photos
+from training.import_encoder import find_encoder_weights
+from training.keywords import photo_texts
 from training.losses import SelfCritical, caption_rewards, joint_loss
 from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
+from training.questions import build_sentence_questions
 from training.stages import Stage, StageOptions, train_stage
 from training.validation import Validation
+from training.words import WordOptions, load_words, named_backbone, train_words
 
+NO_NAMES = torch.zeros(1, 20, dtype=torch.long)
 COLORS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 40, 200), "yellow": (220, 210, 40)}
+WORDS = ("all", "blue", "green", "nothing", "red", "square", "yellow")
+NAMES = [*read_class_names(), *WORDS]
 CONFIG = ModelConfig(
     name="trial",
-    vision=VisionConfig(image_size=64),
+    vision=VisionConfig(image_size=64, num_words=len(WORDS)),
     text=TextConfig(vocab_size=400, width=128, num_layers=1, num_heads=4, feed_forward_width=128),
 )
 OPTIONS = StageOptions(
@@ -87,7 +94,26 @@ def stage(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     tokenizer = train_tokenizer(data, run / "tokenizer.json", CONFIG.text)
     store = ImageStore(data)
     validation = Validation.open(data, store, CONFIG.vision.image_size)
-    return Stage(load_photos(data, None, 3.0), store, run, CONFIG, tokenizer, validation, "cpu")
+    (run / "words.txt").write_text("\n".join(WORDS) + "\n")
+    (run / "non_photos").mkdir()
+    (run / "non_photos/0.jpg").write_bytes(jpeg((255, 255, 255)))
+    drawn: dict[str, object] = {"image": "non_photos/0.jpg", "captions": ["a plain white image"] * 3}
+    write_rows(run / DRAWN, [{**drawn, "questions": [["what color is it", "white"]]}])
+    sentences = [f"a {color} square on a wall" for color in COLORS] * 8
+    build_sentence_questions(sentences, run / "sentence_questions.jsonl", seed=0)
+    images = TrainingImages([store, ImageStore(run)])
+    texts = {**photo_texts(data), "non_photos/0.jpg": ["a plain white image"]}
+    train_words(texts, WORDS, images, run, CONFIG, WordOptions(epochs=2), "cpu")
+    _, names = load_words(run)
+    photos = load_photos(data, None, 3.0, drawn=run / DRAWN, names=names)
+    return Stage(photos, images, NAMES, run, CONFIG, tokenizer, validation, "cpu")
+
+
+def in_folder(stage: Stage, run: Path) -> Stage:
+    """The stage with a run folder of its own."""
+    run.mkdir(exist_ok=True)
+    shutil.copy(stage.run / "words.pt", run)
+    return dataclasses.replace(stage, run=run)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +155,7 @@ def test_a_stage_logs_its_figures_and_keeps_the_best(stage: Stage, trained: Path
 def test_an_interrupted_stage_goes_on_where_it_was(stage: Stage, pretrained: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     options = dataclasses.replace(OPTIONS, dropout=0.0)
-    whole = dataclasses.replace(stage, run=tmp_path / "whole")
+    whole = in_folder(stage, tmp_path / "whole")
     train_stage(whole, pretrained, options, FROZEN_LOSS)
 
     class StoppedError(Exception):
@@ -144,7 +170,7 @@ def test_an_interrupted_stage_goes_on_where_it_was(stage: Stage, pretrained: Pat
             raise StoppedError
         return dict(FROZEN_LOSS(model, batch))
 
-    cut = dataclasses.replace(stage, run=tmp_path / "cut")
+    cut = in_folder(stage, tmp_path / "cut")
     with pytest.raises(StoppedError):
         train_stage(cut, pretrained, options, fails_in_the_second_segment)
     assert [row["segment"] for row in log_rows(cut, "frozen")] == [1]
@@ -158,22 +184,25 @@ def test_an_interrupted_stage_goes_on_where_it_was(stage: Stage, pretrained: Pat
 
 
 def test_finetuning_moves_only_the_later_blocks(stage: Stage, trained: Path) -> None:
-    options = dataclasses.replace(OPTIONS, name="finetune", segments=1, encoder_lr=1e-3, train_blocks_from=12)
+    options = dataclasses.replace(OPTIONS, name="finetune", segments=1, encoder_lr=1e-3, train_blocks_from=19)
     loss = functools.partial(
-        joint_loss, teacher=import_backbone(CONFIG.vision), distillation=0.5, label_smoothing=0.1
+        joint_loss,
+        teacher=named_backbone(CONFIG.vision, load_words(stage.run)[0]),
+        distillation=0.5,
+        label_smoothing=0.1,
     )
     train_stage(stage, trained, options, loss)
     state = load_checkpoint(stage.run / "finetune.pt")
     assert state is not None
-    before = import_backbone(CONFIG.vision).state_dict()
+    before = named_backbone(CONFIG.vision, load_words(stage.run)[0]).state_dict()
     moved = {
         name
         for name, value in before.items()
         if not torch.equal(value, state["model"][f"encoder.backbone.{name}"])
     }
-    assert any(name.startswith("blocks.12.") for name in moved)
+    assert any(name.startswith("blocks.19.") for name in moved)
     assert all(
-        name.startswith(("blocks.12.", "blocks.13.", "blocks.14.", "blocks.15.", "head.")) for name in moved
+        name.startswith(("blocks.19.", "blocks.20.", "blocks.21.", "blocks.22.", "head.")) for name in moved
     )
     assert log_rows(stage, "finetune")[0]["memory"] >= 0
 
@@ -208,8 +237,8 @@ def test_the_reward_prefers_the_true_and_finished_sentence(stage: Stage) -> None
 def test_sampling_is_the_decoder_s_own_distribution(stage: Stage) -> None:
     """Drawn captions, scored by one pass without cache, are as probable as sampling with cache made them."""
     torch.manual_seed(0)
-    model = CaptionModel(CONFIG, stage.tokenizer, 0.0).eval()
-    context, _ = model.look(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), torch.ones(1, dtype=torch.bool))
+    model = CaptionModel(CONFIG, stage.tokenizer, NAMES, 0.0).eval()
+    context, _ = model.look(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), NO_NAMES)
     with torch.no_grad():
         bias = torch.zeros(CONFIG.text.vocab_size)
         bias[[20, 21, model.tokenizer.end_id]] = 40.0
@@ -225,7 +254,7 @@ def test_sampling_is_the_decoder_s_own_distribution(stage: Stage) -> None:
 
 def test_training_and_the_runtime_read_alike(stage: Stage, trained: Path) -> None:
     """The model as it trains and the decoder as it runs give the same next tokens."""
-    model = CaptionModel(CONFIG, stage.tokenizer, 0.0).eval()
+    model = CaptionModel(CONFIG, stage.tokenizer, NAMES, 0.0).eval()
     state = load_checkpoint(trained)
     assert state is not None
     model.load_state_dict(state["model"])
@@ -234,11 +263,16 @@ def test_training_and_the_runtime_read_alike(stage: Stage, trained: Path) -> Non
     output = backend.run("vision_encoder", {"pixel_values": pixels})
     features = ImageFeatures(output["image_key"], output["image_value"], output["class_logits"])
     tokens = task_tokens(TaskRequest("caption"), stage.tokenizer, CONFIG.text)
-    prompt = build_prompts(features.class_logits, [tokens], model.name_tokens, stage.tokenizer, CONFIG.text)
+    # A name of each kind, whatever the random photo shows.
+    features.class_logits[:, [3, CONFIG.vision.num_classes + 2]] = 20.0
+    name_tokens = model.name_tokens.__getitem__
+    prompt = build_prompts(features.class_logits, [tokens], name_tokens, stage.tokenizer, CONFIG)
+    slots = CONFIG.text.num_name_slots
+    assert prompt.visible[0, :slots].sum() >= 2
     options = GenerationConfig(max_tokens=6)
     written = generate(backend, features, prompt, CONFIG.text, stage.tokenizer, options)[0].token_ids
     with torch.no_grad():
-        context, _ = model.look(torch.from_numpy(pixels), torch.ones(1, dtype=torch.bool))
+        context, _ = model.look(torch.from_numpy(pixels), torch.from_numpy(prompt.input_ids[:, :slots]))
         ids = [stage.tokenizer.caption_id]
         for token in written:
             logits = model.decoder.logits(model.token_states(torch.tensor([ids]), context))[0, -1]
@@ -253,12 +287,15 @@ def test_the_bundle_that_is_built_is_the_checkpoint(stage: Stage, trained: Path,
     pytest.importorskip(
         "rapidocr", reason="rapidocr carries the text reader's weights: make test installs it"
     )
-    bundle = build_bundle(trained, stage.tokenizer, CONFIG, tmp_path / "bundle", card=None, force=False)
+    config, reader = add_reader(CONFIG)
+    bundle = build_bundle(
+        trained, stage.tokenizer, config, NAMES, reader, tmp_path / "bundle", card=None, force=False
+    )
     state = load_checkpoint(trained)
     assert state is not None
     stored = bundle.weights("text_decoder")["token_embedding.weight"]
     assert np.array_equal(stored, state["model"]["decoder.token_embedding.weight"].half().numpy())
-    assert bundle.class_names == tuple(read_class_names())
+    assert bundle.class_names == tuple(NAMES)
     artifact = build_artifact(
         tmp_path / "bundle", tmp_path / "int8", recipe="weight_only_wi8_afp32", force=False
     )
@@ -281,7 +318,7 @@ def test_a_loss_that_is_no_number_stops_the_stage(stage: Stage, trained: Path, t
         return {"text": FROZEN_LOSS(model, batch)["text"] * float("nan")}
 
     with pytest.raises(MmllmError, match=r"frozen: the loss is nan in step 1 of segment 1"):
-        train_stage(dataclasses.replace(stage, run=tmp_path), trained, OPTIONS, lost)
+        train_stage(in_folder(stage, tmp_path), trained, OPTIONS, lost)
 
 
 def test_a_missing_stage_is_named(stage: Stage, tmp_path: Path) -> None:
@@ -298,11 +335,14 @@ def test_a_package_without_weights_is_named(monkeypatch: pytest.MonkeyPatch, tmp
         find_encoder_weights("efficientnet_lite9")
 
 
+def source_of(stage: Stage) -> BatchSource:
+    tokens = stage.tokenizer.encode_batch(NAMES)
+    return BatchSource(stage.photos, stage.images, stage.tokenizer, tokens, CONFIG.text, 64)
+
+
 def test_batches_depend_on_the_seed_alone(stage: Stage) -> None:
     def first(seed: int) -> Batch:
-        return next(
-            make_batches(stage.photos, 8, stage.store, stage.tokenizer, 64, BatchOptions(photos=4), seed)
-        )
+        return next(make_batches(source_of(stage), 8, BatchOptions(photos=4), seed))
 
     again, other = first(1), first(2)
     assert torch.equal(first(1).pixels, again.pixels)
@@ -311,16 +351,16 @@ def test_batches_depend_on_the_seed_alone(stage: Stage) -> None:
 
 
 def test_only_answers_and_captions_are_learned(stage: Stage) -> None:
-    batch = next(make_batches(stage.photos, 4, stage.store, stage.tokenizer, 64, BatchOptions(photos=4), 0))
+    batch = next(make_batches(source_of(stage), 4, BatchOptions(photos=4), 0))
     tokenizer: Tokenizer = stage.tokenizer
     for ids, targets, weights in zip(batch.input_ids, batch.targets, batch.weights, strict=True):
         learned = tokenizer.decode(targets[weights > 0].tolist())
         assert targets[weights > 0][-1] == tokenizer.end_id
         if ids[0] == tokenizer.question_id:
-            assert learned in COLORS
+            assert learned in (*COLORS, "white")
             assert set(weights[weights > 0].tolist()) == {BatchOptions().answer_weight}
         else:
-            assert any(color in learned for color in COLORS)
+            assert any(color in learned for color in (*COLORS, "white"))
 
 
 def test_a_text_that_is_cut_off_does_not_end(stage: Stage) -> None:
@@ -346,13 +386,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: bytes | None) -> 
 def test_weights_that_float16_cannot_hold_are_not_shipped(
     stage: Stage, trained: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip(
-        "rapidocr", reason="rapidocr carries the text reader's weights: make test installs it"
-    )
     state = load_checkpoint(trained)
     assert state is not None
     state["model"]["decoder.final_norm.weight"][0] = 1e5
     save_checkpoint(tmp_path / "x.pt", **state)
     with pytest.raises(DataError, match=r"text_decoder\.final_norm\.weight .*not finite in float16"):
-        build_bundle(tmp_path / "x.pt", stage.tokenizer, CONFIG, tmp_path / "out", card=None, force=False)
+        build_bundle(
+            tmp_path / "x.pt", stage.tokenizer, CONFIG, NAMES, {}, tmp_path / "out", card=None, force=False
+        )
     assert not (tmp_path / "out").exists()
