@@ -6,6 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from mobile_multimodal.bundle import find_model, load_bundle
 from tests.run_programs import explain, run_program
 from tests.source_tree import ROOT
 
@@ -57,6 +60,23 @@ def test_the_total_of_the_receipt_is_found() -> None:
 
 def test_a_photo_without_text_has_no_total() -> None:
     assert run_example("read_a_receipt.py", ROOT / "examples/images/horses.jpg")[-1] == "no total found"
+
+
+def test_training_on_twenty_pictures_helps_those_held_out(tmp_path: Path) -> None:
+    lines = run_example("train_on_own_pictures.py", tmp_path)
+    captions = [re.fullmatch(r"(\w+)-\d\.png (before|after): (.+)", line) for line in lines]
+    named = {"before": 0, "after": 0}
+    for found in filter(None, captions):
+        named[found[2]] += found[1] in found[3]
+    assert sum(map(bool, captions)) == 8
+    assert named["after"] >= max(2, named["before"] + 1)
+    [figures] = [line.split()[-2:] for line in lines if line.startswith("held out (4), CIDEr-D")]
+    assert float(figures[1]) > float(figures[0])
+    # The text reader is not trained: it is the shipped one to the last bit.
+    shipped = load_bundle(find_model(None, "torch")).weights("text_recognizer")
+    adapted = load_bundle(tmp_path / "model/bundle").weights("text_recognizer")
+    assert shipped.keys() == adapted.keys()
+    assert all(np.array_equal(adapted[name], weight) for name, weight in shipped.items())
 
 
 def test_the_deployment_guides_program_passes(tmp_path: Path) -> None:

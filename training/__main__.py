@@ -216,13 +216,13 @@ def adapt(
     data: Annotated[Path, typer.Option(help="A .jsonl of captioned pictures: see docs/own-data.md.")],
     output: Annotated[Path, typer.Option(help="Folder that bundle and onnx_int8 are written to.")],
     val: Annotated[
-        Path | None, typer.Option(help="A .jsonl to hold out.  [default: every fifth row of --data]")
+        Path | None, typer.Option(help="A .jsonl to hold out, else every fifth row of --data.")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", help="Bundle to start from.  [default: mmllm-base]")
+        Path | None, typer.Option("--from", help="Bundle to start from, else mmllm-base.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the pictures.  [default: 20 for few, 5 for many]")
+        int | None, typer.Option(help="Passes over the pictures, else 20 for few to 5 for many.")
     ] = None,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = AdaptOptions.rate,
     encoder_rate: Annotated[
