@@ -1,4 +1,4 @@
-"""Second stage: the decoder learns from sentences alone to write and to answer from keywords."""
+"""Third stage: the decoder learns from sentences alone to write and to answer from keywords."""
 
 from __future__ import annotations
 

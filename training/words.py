@@ -1,4 +1,4 @@
-"""Third stage: the encoder learns to name the words of captions, and each training photo gets its names.
+"""Second stage: the encoder learns to name the words of captions, and each training photo gets its names.
 
 A linear layer on the pooled ImageNet features, one logistic output a word. The names that a training photo
 shows to the decoder come from a layer that has not seen the photo (two halves, each named by the layer of
