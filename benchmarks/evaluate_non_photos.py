@@ -20,8 +20,8 @@ __all__ = ["draw_held_out", "evaluate_non_photos", "untrue_words"]
 
 QUOTED = re.compile(r'"[^"]*"')
 WORD = re.compile(r"[a-z]+")
-ATTRIBUTES = frozenset((*COLORS, *NUMBERS, "gray", "dark", "light", "colorful"))
-"""Words that say how something is or how many there are, not what."""
+ATTRIBUTES = frozenset((*COLORS, *NUMBERS, "gray", "dark", "light", "colorful", "gradient", "no"))
+"""Words that say how something looks or how many there are: untrue where they are wrong, but no thing."""
 
 
 def draw_held_out(count: int, seed: int) -> list[NonPhoto]:

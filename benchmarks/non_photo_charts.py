@@ -29,9 +29,10 @@ def _axes(rng: random.Random) -> tuple[Image.Image, ImageDraw.ImageDraw, tuple[i
     draw.line((left, bottom, right, bottom), fill=ink, width=2)
     if rng.random() < 0.6:
         font = load_font(rng.choice(SANS), rng.randint(9, 13))
+        unit = rng.choice((5, 10, 20))
         for part in range(6):
             y = bottom - (bottom - top) * part / 5
-            draw.text((left - 4, y), str(part * rng.choice((5, 10, 20))), font=font, fill=ink, anchor="rm")
+            draw.text((left - 4, y), str(part * unit), font=font, fill=ink, anchor="rm")
         draw.text((image.width / 2, top / 2), rng.choice(_TITLES), font=font, fill=ink, anchor="mm")
     return image, draw, (left, top, right, bottom), ink
 

@@ -25,6 +25,17 @@ def _half(sheet: Sheet) -> Image.Image:
     return sheet.image.reduce(2)
 
 
+def _scanned(slip: Image.Image, rng: random.Random) -> Image.Image:
+    """A slip of paper as a flatbed scanner sees it: small, on an empty page."""
+    share = rng.uniform(0.3, 0.7)  # of the page's height
+    height = round(slip.height / share)
+    width = max(round(height / rng.uniform(1.2, 1.5)), slip.width)
+    page = Image.new("RGB", (width, height), shade(rng.choice(("white", "white", "grey")), rng))
+    left, top = rng.randint(0, width - slip.width), rng.randint(0, round((height - slip.height) * 0.6))
+    page.paste(slip, (left, top))
+    return page.resize((round(width * 720 / height), 720))
+
+
 def _captions(*things: str) -> tuple[str, ...]:
     return tuple(f"{thing} that begins with" for thing in things)
 
@@ -38,6 +49,8 @@ def _letter(rng: random.Random, held_out: bool) -> Drawing:
 
 def _receipt(rng: random.Random, held_out: bool) -> Drawing:
     image = _half(LAYOUTS["receipt"](rng))
+    if rng.random() < 0.4:
+        image = _scanned(image, rng)
     captions = _captions("a receipt", "a printed receipt", "a paper receipt")
     asked = (("what is this", "receipt"), ("is there any text", "yes"))
     return Drawing(image, captions, asked, _TEXT_WORDS | {"receipt", "bill"})

@@ -8,7 +8,6 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import MissingExtraError, UsageError
 from mobile_multimodal.manifest import Component
+from mobile_multimodal.quantized_tensor import QuantizedTensor
 
 try:
     import onnx
@@ -24,20 +24,16 @@ try:
     import torch
     from torch import Tensor, nn
 
-    from exporters.onnx_weights import quantize_weights
+    from exporters.onnx_weights import store_weights
     from mobile_multimodal.backends.torch_backend import load_modules
 except ImportError as exc:
     raise MissingExtraError(exc.name or "onnx", "export") from exc
 
-__all__ = ["OPSET", "RECIPES", "capture", "export_onnx", "sample_inputs", "strip_metadata"]
+__all__ = ["OPSET", "capture", "export_onnx", "sample_inputs", "strip_metadata"]
 
 OPSET = 23
 """From 23 on attention is one operator; 26 leaves an invalid file without raising."""
 
-RECIPES: dict[str, Callable[[onnx.ModelProto], int] | None] = {
-    "float32": None,
-    "weight_only_wi8_afp32": quantize_weights,
-}
 TOOLS = ("torch", "onnx", "onnxscript")
 
 
@@ -104,28 +100,25 @@ def strip_metadata(model: onnx.ModelProto) -> None:
     del model.metadata_props[:]
 
 
-def export_onnx(bundle: ModelBundle, output: Path, *, recipe: str, force: bool = False) -> ModelBundle:
-    """Write an artifact for ONNX Runtime from a bundle.
+def export_onnx(bundle: ModelBundle, output: Path, *, force: bool = False) -> ModelBundle:
+    """Write an artifact for ONNX Runtime from a bundle: quantized weights as they are, others in float32.
 
     Raises:
-        UsageError: an unknown recipe, an output that exists, or one that is the bundle itself.
+        UsageError: bits that the writer does not store, an output that exists or is the bundle itself.
         BundleError: weights that do not fit the bundle's config.json, or an output that cannot be written.
         MissingExtraError: safetensors is not installed.
     """
-    if recipe not in RECIPES:
-        raise UsageError(f"unknown recipe {recipe!r}", remedy=f"one of {', '.join(RECIPES)}")
     check_output(output, force=force)
     if output.resolve() == bundle.directory.resolve():
         raise UsageError(f"{output} is the bundle that is exported", remedy="name another output")
     modules = load_modules(bundle)
-    store = RECIPES[recipe]
     components = []
     with tempfile.TemporaryDirectory() as scratch:
         contents: dict[str, Path | bytes] = {}
         for name, module in modules.items():
             model = capture(name, module, bundle.config)
-            if store is not None:
-                store(model)
+            stored = bundle.stored_weights(name).items()
+            store_weights(model, {key: x for key, x in stored if isinstance(x, QuantizedTensor)})
             path = Path(scratch) / f"{name}.onnx"
             onnx.save_model(model, path)
             inputs, outputs = component_specs(name, bundle.config)
@@ -140,12 +133,13 @@ def export_onnx(bundle: ModelBundle, output: Path, *, recipe: str, force: bool =
             contents,
             kind="artifact",
             target="onnx",
-            recipe=recipe,
+            recipe="float32" if bundle.recipe == "float16" else bundle.recipe,
             config=bundle.config,
             tokenizer=bundle.tokenizer,
             class_names=bundle.class_names,
             components=tuple(components),
             tool_versions={tool: importlib.metadata.version(tool) for tool in TOOLS},
-            bundle_sha256=bundle.sha256,
+            # The float bundle that everything began with, whatever was quantized in between.
+            bundle_sha256=bundle.manifest.bundle_sha256 or bundle.sha256,
             force=force,
         )

@@ -10,16 +10,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from mobile_multimodal.component_specs import component_names
 from mobile_multimodal.config import ModelConfig, from_json, to_json
-from mobile_multimodal.errors import BundleError, MissingExtraError, UsageError
+from mobile_multimodal.errors import BundleError, UsageError
 from mobile_multimodal.manifest import MANIFEST_NAMES, Component, FileEntry, Manifest, hash_file
 from mobile_multimodal.preprocessing import RESAMPLE
+from mobile_multimodal.quantized_tensor import QuantizedTensor
 from mobile_multimodal.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mobile_multimodal.weight_files import StoredTensor
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -68,23 +72,28 @@ class ModelBundle:
         """
         return {component.name: component for component in self.manifest.components}[name]
 
-    def weights(self, component: str) -> dict[str, NDArray[Any]]:
-        """The tensors of one component of a bundle, as stored.
+    def stored_weights(self, component: str) -> dict[str, StoredTensor]:
+        """The tensors of one component of a bundle, as stored: float16, or quantized.
 
         Raises:
             MissingExtraError: safetensors is not installed.
             BundleError: the file cannot be parsed.
         """
-        try:
-            from safetensors import SafetensorError
-            from safetensors.numpy import load_file
-        except ImportError as exc:
-            raise MissingExtraError("safetensors", "export") from exc
-        path = self.directory / self.component(component).weights
-        try:
-            return dict(load_file(path))
-        except (OSError, SafetensorError) as exc:
-            raise BundleError(f"{path} cannot be read: {exc}") from exc
+        from mobile_multimodal.weight_files import read_weights
+
+        return read_weights(self.directory / self.component(component).weights)
+
+    def weights(self, component: str) -> dict[str, NDArray[Any]]:
+        """The tensors of one component of a bundle, quantized ones as the floats that they stand for.
+
+        Raises:
+            MissingExtraError: safetensors is not installed.
+            BundleError: the file cannot be parsed.
+        """
+        return {
+            name: tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor
+            for name, tensor in self.stored_weights(component).items()
+        }
 
 
 def packaged_models() -> tuple[str, ...]:

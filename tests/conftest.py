@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from mobile_multimodal.bundle import ModelBundle
-from mobile_multimodal.config import ModelConfig
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @pytest.fixture(scope="session")
@@ -25,24 +20,13 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 @pytest.fixture(scope="session")
 def tiny_artifacts(tiny_bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same model exported for ONNX Runtime, by recipe."""
-    from onnx import ModelProto
-
-    from exporters import onnx_exporter
-
-    capture, captured = onnx_exporter.capture, dict[str, ModelProto]()
-
-    def capture_once(component: str, module: nn.Module, config: ModelConfig) -> ModelProto:
-        """Capturing is nearly all of an export's time, and the same for every recipe."""
-        if component not in captured:
-            captured[component] = capture(component, module, config)
-        copy = ModelProto()
-        copy.CopyFrom(captured[component])
-        return copy
+    from exporters.onnx_exporter import export_onnx
+    from quantization.quantize import quantize_bundle
+    from quantization.recipe import load_recipe
 
     root = tmp_path_factory.mktemp("artifacts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_exporter, "capture", capture_once)
-        return {
-            recipe: onnx_exporter.export_onnx(tiny_bundle, root / recipe, recipe=recipe).directory
-            for recipe in onnx_exporter.RECIPES
-        }
+    artifacts = {"float32": export_onnx(tiny_bundle, root / "float32").directory}
+    for recipe in ("weight_only_wi8_afp32", "weight_only_wi4_g32_afp32"):
+        quantized = quantize_bundle(tiny_bundle, load_recipe(recipe), root / f"{recipe}_bundle").bundle
+        artifacts[recipe] = export_onnx(quantized, root / recipe).directory
+    return artifacts

@@ -24,7 +24,7 @@ REQUESTS = [TaskRequest("caption"), TaskRequest("vqa", "What is in the picture?"
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[MobileMultiModalLLM, MobileMultiModalLLM]:
     """The packaged bundle under torch, and its float export under ONNX Runtime."""
     output = tmp_path_factory.mktemp("parity") / "float32"
-    export_onnx(load_bundle(MODELS / "mmllm-base" / "bundle"), output, recipe="float32")
+    export_onnx(load_bundle(MODELS / "mmllm-base" / "bundle"), output)
     return MobileMultiModalLLM(backend="torch"), MobileMultiModalLLM(output)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from mobile_multimodal.config import ModelConfig, OcrConfig
 from mobile_multimodal.errors import DataError
 from mobile_multimodal.manifest import Component
 from mobile_multimodal.tokenizer import Tokenizer
+from quantization.quantize import quantize_bundle
+from quantization.recipe import load_recipe
 from training.checkpoint import load_checkpoint
 from training.import_ocr import load_ocr_weights
 
@@ -109,5 +112,14 @@ def add_reader(config: ModelConfig) -> tuple[ModelConfig, dict[str, Mapping[str,
 
 
 def build_artifact(bundle: Path, output: Path, *, recipe: str, force: bool) -> ModelBundle:
-    """Write the ONNX artifact of a bundle: ``weight_only_wi8_afp32`` is the one that ships."""
-    return export_onnx(load_bundle(bundle), output, recipe=recipe, force=force)
+    """Write the ONNX artifact of a bundle, quantized first unless ``recipe`` is ``float32``.
+
+    ``weight_only_wi8_afp32`` is the one that ships.
+    """
+    source = load_bundle(bundle)
+    if recipe == "float32":
+        return export_onnx(source, output, force=force)
+    check_output(output, force=force)
+    with tempfile.TemporaryDirectory() as scratch:
+        quantized = quantize_bundle(source, load_recipe(recipe), Path(scratch) / "quantized").bundle
+        return export_onnx(quantized, output, force=force)

@@ -67,8 +67,8 @@ class CaptionModel(nn.Module):
         The names come with the photo, not from the encoder: on photos that it learns from, it would be
         surer of its words than it is of new ones.
         """
-        features, class_logits = self.encoder.backbone(pixels)
-        key, value = self.encoder.projector(features)
+        seen = self.encoder.backbone(pixels)
+        key, value = self.encoder.projector(seen)
         text, device = self.config.text, pixels.device
         visible = name_ids != self.tokenizer.pad_id
         batch, slots = visible.shape
@@ -84,7 +84,7 @@ class CaptionModel(nn.Module):
             cache,
             cache,
         )
-        return PhotoContext(key, value, names_key, names_value, visible), class_logits
+        return PhotoContext(key, value, names_key, names_value, visible), seen.class_logits
 
     def token_states(self, input_ids: Tensor, context: PhotoContext) -> Tensor:
         """States [N, W, D] of sequences [N, W] whose photos are the rows of the context."""

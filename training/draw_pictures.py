@@ -14,9 +14,12 @@ from training.data import DRAWN
 
 __all__ = ["draw_pictures"]
 
+TURNS = (*KINDS, "shapes", "shapes", "shapes", "receipt")
+"""Every kind in turn; shapes differ among each other more than the pictures of other kinds do."""
+
 
 def draw_pictures(run: Path, count: int, seed: int) -> Path:
-    """Draw ``count`` pictures, every kind in turn, with captions and questions; kept where they exist.
+    """Draw ``count`` pictures, by :data:`TURNS`, with captions and questions; kept where they exist.
 
     A row is ``{"image", "kind", "captions", "questions": [[question, answer]]}``.
     """
@@ -27,7 +30,7 @@ def draw_pictures(run: Path, count: int, seed: int) -> Path:
     partial = rows_path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as stream:
         for number in range(count):
-            kind = KINDS[number % len(KINDS)]
+            kind = TURNS[number % len(TURNS)]
             drawn = draw_non_photo(kind, random.Random(f"{seed}:{number}"))
             name = f"non_photos/{number:05d}.png"
             Image.fromarray(drawn.pixels).save(run / name)

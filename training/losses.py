@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +13,17 @@ from benchmarks.caption_metrics import CiderD, Tokens, tokenize
 from training.batches import Batch
 from training.caption_model import CaptionModel, PhotoContext
 from training.data import TrainingPhoto
+from training.keywords import content_words
 
-__all__ = ["LossTerms", "SelfCritical", "caption_rewards", "joint_loss", "text_loss", "token_loss"]
+__all__ = [
+    "CaptionReward",
+    "LossTerms",
+    "SelfCritical",
+    "joint_loss",
+    "repeated_words",
+    "text_loss",
+    "token_loss",
+]
 
 LossTerms = Mapping[str, Tensor]
 END = ("<end>",)
@@ -56,7 +65,7 @@ def joint_loss(
     terms = {"text": text_loss(model, context, batch, label_smoothing)}
     if teacher is not None:
         with torch.no_grad():
-            _, wanted = teacher(batch.pixels)
+            wanted = teacher(batch.pixels).class_logits
         classes = model.config.vision.num_classes
         divergence = functional.kl_div(
             class_logits[:, :classes].float().log_softmax(-1),
@@ -71,25 +80,42 @@ def joint_loss(
     return terms
 
 
-def caption_rewards(
-    scorer: CiderD, photos: Sequence[int], drawn: Tensor, decode: Callable[[list[int]], str], end_id: int
-) -> Tensor:
-    """CIDEr-D of drawn captions [P * K, W], K for each photo in turn → rewards [P, K].
+def repeated_words(words: Tokens) -> frozenset[str]:
+    """Content words that a caption says more than once."""
+    return frozenset(word for word in content_words(" ".join(words)) if words.count(word) > 1)
 
-    The end counts as a word of both sides, or captions learn to stop after "on a".
+
+@dataclass(frozen=True)
+class CaptionReward:
+    """What drawn captions are worth: CIDEr-D, cut by ``repetition_cut`` for every word said twice.
+
+    CIDEr-D counts n-grams and pays for "a kitchen with a kitchen and a sink". A word that one of the
+    photo's people said twice (``said_twice``, by row of the scorer) may be said twice.
     """
-    rows = drawn.tolist()
-    samples = len(rows) // len(photos)
-    rewards = []
-    for row, ids in enumerate(rows):
-        words = tokenize(decode(ids)) + (END if end_id in ids else ())
-        rewards.append(scorer.score(photos[row // samples], words))
-    return torch.tensor(rewards).view(len(photos), samples)
+
+    scorer: CiderD
+    said_twice: Sequence[frozenset[str]]
+    repetition_cut: float = 0.4
+
+    @classmethod
+    def of(cls, captions: Sequence[Sequence[str]]) -> CaptionReward:
+        """Rewards against these captions of each photo."""
+        words = [[tokenize(caption) for caption in row] for row in captions]
+        # The end counts as a word of both sides, or captions learn to stop after "on a".
+        scorer = CiderD([[said + END for said in row] for row in words], cached_images=len(words))
+        return cls(scorer, [frozenset().union(*map(repeated_words, row)) for row in words])
+
+    def score(self, photo: int, caption: str, *, ended: bool) -> float:
+        """The reward of one caption of the photo in this row; ``ended`` if its end token was drawn."""
+        words = tokenize(caption)
+        repeated = repeated_words(words) - self.said_twice[photo]
+        worth = self.scorer.score(photo, words + END if ended else words)
+        return float(worth * (1 - self.repetition_cut) ** len(repeated))
 
 
 @dataclass(frozen=True)
 class SelfCritical:
-    """Self-critical training on CIDEr-D (Rennie et al., arXiv 1612.00563).
+    """Self-critical training on :class:`CaptionReward` (Rennie et al., arXiv 1612.00563).
 
     The baseline of a caption is the mean reward of the photo's other samples (Luo, arXiv 2003.09971).
     The policy is the decoder at ``temperature``: label smoothing has left it too flat to draw sentences
@@ -97,7 +123,7 @@ class SelfCritical:
     the answers and against degenerate sentences.
     """
 
-    scorer: CiderD
+    reward: CaptionReward
     reference_of: Mapping[int, int]
     samples: int = 5
     max_tokens: int = 20
@@ -111,9 +137,8 @@ class SelfCritical:
         A photo with fewer captions than ``FEWEST_CAPTIONS`` earns none and teaches its answers alone.
         """
         described = [i for i, photo in enumerate(photos) if len(photo.captions) >= FEWEST_CAPTIONS]
-        references: list[list[Tokens]] = [[tokenize(c) + END for c in photos[i].captions] for i in described]
-        scorer = CiderD(references, cached_images=len(references))
-        return cls(scorer, {photo: row for row, photo in enumerate(described)})
+        reward = CaptionReward.of([photos[i].captions for i in described])
+        return cls(reward, {photo: row for row, photo in enumerate(described)})
 
     def __call__(self, model: CaptionModel, batch: Batch) -> LossTerms:
         """``reward`` (the loss), ``text``, and ``cider_d``, the mean reward, for the log alone."""
@@ -128,9 +153,17 @@ class SelfCritical:
         drawn = model.sample_captions(repeated, self.max_tokens, self.temperature)
         model.train()
         tokenizer = model.tokenizer
-        references = [self.reference_of[batch.photos[row]] for row in described]
-        rewards = caption_rewards(self.scorer, references, drawn, tokenizer.decode, tokenizer.end_id)
-        rewards = rewards.to(drawn.device)
+        rewards = torch.tensor(
+            [
+                self.reward.score(
+                    self.reference_of[batch.photos[described[row // self.samples]]],
+                    tokenizer.decode(ids),
+                    ended=tokenizer.end_id in ids,
+                )
+                for row, ids in enumerate(drawn.tolist())
+            ],
+            device=drawn.device,
+        ).view(len(described), self.samples)
         others = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.samples - 1)
         advantage = (rewards - others).view(-1, 1)  # [P * K, 1]
         width = int((drawn != tokenizer.pad_id).sum(dim=1).max())

@@ -9,7 +9,7 @@ from training.stages import StageOptions
 
 __all__ = ["COCO_WEIGHTS", "DRAWN_PICTURES", "DRAWN_WEIGHTS", "FINETUNE", "FROZEN", "POLISH", "SELF_CRITICAL"]
 
-DRAWN_PICTURES = 1500
+DRAWN_PICTURES = 2200
 FROZEN = StageOptions(name="frozen", segments=6, photos_per_segment=6000, peak_lr=6e-4, seed=1)
 FINETUNE = StageOptions(
     name="finetune",
@@ -38,5 +38,5 @@ SELF_CRITICAL = StageOptions(
 # The rewards of COCO have by then moved words away from Flickr8k's photos and from drawn pictures.
 POLISH = replace(SELF_CRITICAL, name="polish", segments=4, photos_per_segment=4500, peak_lr=6e-5, seed=5)
 COCO_WEIGHTS = {"frozen": 3.0, "finetune": 3.0, "self_critical": 2.0, "polish": 1.6}
-DRAWN_WEIGHTS = {"frozen": 0.7, "finetune": 0.7, "self_critical": 0.7, "polish": 1.4}
-"""How often a drawn picture comes for a photo of Flickr8k: with 1,500 of them a twentieth to a tenth."""
+DRAWN_WEIGHTS = {"frozen": 0.5, "finetune": 0.5, "self_critical": 0.5, "polish": 1.0}
+"""How often a drawn picture comes for a photo of Flickr8k: with 2,200 of them a twentieth to a tenth."""

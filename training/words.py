@@ -107,9 +107,9 @@ def pool_photos(
         for start in range(0, len(names), 64):
             pixels = torch.from_numpy(np.stack(list(pool.map(load, names[start : start + 64]))))
             with fast_arithmetic(device):
-                features, classes = backbone(pixels.to(device))
-            pooled.append(features.float().mean(dim=1).cpu())
-            logits.append(classes.float().cpu())
+                seen = backbone(pixels.to(device))
+            pooled.append(seen.features.float().mean(dim=1).cpu())
+            logits.append(seen.class_logits.float().cpu())
     return torch.cat(pooled), torch.cat(logits)
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from mobile_multimodal.config import TextConfig, VisionConfig
 
 __all__ = [
+    "BackboneOutput",
     "EncoderOutput",
     "ImageProjector",
     "InvertedResidual",
@@ -65,6 +66,24 @@ STAGES: dict[str, tuple[Stage, ...]] = {
     ),
 }
 STEM_CHANNELS = 32
+COLOR_CELL = 8
+"""Side in pixels of the squares whose mean colours reach the projector."""
+FINE_STAGES = 5
+"""Stages of the backbone up to the last map of stride 16."""
+
+
+class BackboneOutput(NamedTuple):
+    """What the backbone sees, from coarse to fine, and what it names.
+
+    ``features`` [B, M, C] of the cells of 32 × 32 pixels; ``fine`` [B, C', 2h, 2h], the last map of
+    stride 16; ``colors`` [B, 3, S / 8, S / 8], mean normalised pixels: what a classifier learns to
+    overlook. ``class_logits`` [B, names]: classes, then caption words.
+    """
+
+    features: Tensor
+    fine: Tensor
+    colors: Tensor
+    class_logits: Tensor
 
 
 class EncoderOutput(NamedTuple):
@@ -111,7 +130,7 @@ class InvertedResidual(nn.Module):
 
 
 class VisionBackbone(nn.Module):
-    """uint8 pixels → the feature map, and logits of the ImageNet classes and of the caption words."""
+    """uint8 pixels → maps of three resolutions, and logits of ImageNet classes and caption words."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -123,33 +142,46 @@ class VisionBackbone(nn.Module):
                 blocks.append(InvertedResidual(inputs, stage, stage.stride if repeat == 0 else 1))
                 inputs = stage.channels
         self.blocks = nn.ModuleList(blocks)
+        self.num_fine_blocks = sum(stage.repeats for stage in STAGES[config.architecture][:FINE_STAGES])
         self.head = SamePadConv(inputs, config.feature_channels, 1)
         self.classifier = nn.Linear(config.feature_channels, config.num_classes)
         self.words = nn.Linear(config.feature_channels, config.num_words) if config.num_words else None
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, side, side, 3] → features [B, M, C], logits [B, names]: classes, then caption words."""
+    def forward(self, pixel_values: Tensor) -> BackboneOutput:
+        """uint8 [B, S, S, 3] → :class:`BackboneOutput`."""
         x = pixel_values.permute(0, 3, 1, 2).to(self.stem.weight.dtype)
         x = (x - self.config.pixel_mean) / self.config.pixel_std
+        colors = functional.avg_pool2d(x, COLOR_CELL)
         x = functional.relu6(self.stem(x))
-        for block in self.blocks:
+        for block in self.blocks[: self.num_fine_blocks]:
+            x = block(x)
+        fine = x
+        for block in self.blocks[self.num_fine_blocks :]:
             x = block(x)
         features = functional.relu6(self.head(x)).flatten(2).transpose(1, 2)  # [B, M, C]
         pooled = features.mean(dim=1)
         logits = self.classifier(pooled)
-        return features, logits if self.words is None else torch.cat((logits, self.words(pooled)), dim=1)
+        if self.words is not None:
+            logits = torch.cat((logits, self.words(pooled)), dim=1)
+        return BackboneOutput(features, fine, colors, logits)
 
 
 class ImageProjector(nn.Module):
     """Features → one attention layer among the image's cells → keys and values of every decoder layer.
 
-    They depend on the image alone, so they are computed once and serve every token of every task.
+    A cell is the sum of projections of its feature, of its four fine features and of its sixteen mean
+    colours. Keys and values depend on the image alone, so they are computed once and serve every token
+    of every task.
     """
 
     def __init__(self, vision: VisionConfig, text: TextConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self.text = text
         self.project = nn.Linear(vision.feature_channels, text.width)
+        fine_channels = STAGES[vision.architecture][FINE_STAGES - 1].channels
+        self.project_fine = nn.Conv2d(fine_channels, text.width, 2, 2)
+        colors_in_cell = 32 // COLOR_CELL
+        self.project_colors = nn.Conv2d(3, text.width, colors_in_cell, colors_in_cell)
         self.cell_embedding = nn.Parameter(torch.zeros(vision.num_cells, text.width))
         self.attention_norm = nn.LayerNorm(text.width)
         self.qkv = nn.Linear(text.width, 3 * text.width)
@@ -163,11 +195,13 @@ class ImageProjector(nn.Module):
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.cell_embedding, std=0.02)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """features [B, M, C] → image key and value, each [L, B, H, M, d]."""
+    def forward(self, seen: BackboneOutput) -> tuple[Tensor, Tensor]:
+        """What the backbone sees → image key and value, each [L, B, H, M, d]."""
         heads, head_dim, layers = self.text.num_heads, self.text.head_dim, self.text.num_layers
-        batch, cells, _ = features.shape
-        x = self.dropout(self.project(features) + self.cell_embedding)  # [B, M, D]
+        batch, cells, _ = seen.features.shape
+        details = self.project_fine(seen.fine) + self.project_colors(seen.colors)  # [B, D, h, h]
+        x = self.project(seen.features) + details.flatten(2).transpose(1, 2) + self.cell_embedding
+        x = self.dropout(x)  # [B, M, D]
         qkv = self.qkv(self.attention_norm(x)).view(batch, cells, 3, heads, head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, M, d]
         y = functional.scaled_dot_product_attention(query, key, value)
@@ -189,6 +223,6 @@ class VisionEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> EncoderOutput:
         """uint8 [B, side, side, 3] → :class:`EncoderOutput`."""
-        features, class_logits = self.backbone(pixel_values)
-        image_key, image_value = self.projector(features)
-        return EncoderOutput(image_key, image_value, class_logits)
+        seen = self.backbone(pixel_values)
+        image_key, image_value = self.projector(seen)
+        return EncoderOutput(image_key, image_value, seen.class_logits)

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.caption_metrics import CiderD, tokenize
 from benchmarks.image_store import ImageStore
 from mobile_multimodal.backends.torch_backend import TorchBackend
 from mobile_multimodal.bundle import load_bundle
@@ -33,7 +32,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.data import DRAWN, TrainingImages, encode_sequence, load_photos
 from training.import_encoder import find_encoder_weights
 from training.keywords import photo_texts
-from training.losses import SelfCritical, caption_rewards, joint_loss
+from training.losses import CaptionReward, SelfCritical, joint_loss
 from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
 from training.questions import build_sentence_questions
@@ -217,21 +216,26 @@ def test_self_critical_training_runs_on_rewards(stage: Stage, trained: Path) -> 
     assert np.isfinite(row["reward"])
 
 
-def test_the_reward_prefers_the_true_and_finished_sentence(stage: Stage) -> None:
-    tokenizer = stage.tokenizer
-    references = [[(*tokenize(text), "<end>")] for text in ("a red square", "a dog on a mat", "two cats")]
-    scorer = CiderD(references)
-    rows = [
-        [*tokenizer.encode("a red square"), tokenizer.end_id],
-        tokenizer.encode("a red square"),
-        [*tokenizer.encode("a dog on a mat"), tokenizer.end_id],
-    ]
-    width = max(map(len, rows))
-    drawn = torch.tensor([row + [tokenizer.pad_id] * (width - len(row)) for row in rows])
-    rewards = caption_rewards(scorer, [0], drawn, tokenizer.decode, tokenizer.end_id)
-    assert rewards.shape == (1, 3)
-    assert rewards[0, 0] > rewards[0, 1] > rewards[0, 2]
-    assert rewards[0, 0] == pytest.approx(10.0)
+def test_the_reward_prefers_the_true_and_finished_sentence() -> None:
+    reward = CaptionReward.of([["a red square"], ["a dog on a mat"], ["two cats"]])
+    whole = reward.score(0, "a red square", ended=True)
+    assert whole == pytest.approx(10.0)
+    assert whole > reward.score(0, "a red square", ended=False)
+    assert reward.score(0, "a red square", ended=False) > reward.score(0, "a dog on a mat", ended=True)
+
+
+def test_the_reward_is_cut_for_words_that_nobody_says_twice() -> None:
+    captions = [["a red square", "a red square on a red mat"], ["a dog on a mat"], ["two cats"]]
+    reward = CaptionReward.of(captions)
+    plain = CaptionReward.of(captions)
+    plain = dataclasses.replace(plain, repetition_cut=0.0)
+    stammered, said = "a red square on a square", "a red square on a red mat"
+    cut = reward.score(0, stammered, ended=True) / plain.score(0, stammered, ended=True)
+    assert cut == pytest.approx(1 - reward.repetition_cut)
+    assert reward.score(0, said, ended=True) == plain.score(0, said, ended=True)
+    assert reward.score(1, "a dog on a mat with a dog on a mat", ended=True) < reward.score(
+        1, "a dog on a mat", ended=True
+    )
 
 
 def test_sampling_is_the_decoder_s_own_distribution(stage: Stage) -> None:

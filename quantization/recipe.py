@@ -1,0 +1,134 @@
+"""Recipes: which weight gets how many bits, by which algorithm. One JSON file each, named by its scheme."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from mobile_multimodal.errors import UsageError
+from mobile_multimodal.quantized_tensor import QuantizationScheme
+from quantization.algorithms import ALGORITHMS
+from quantization.weight_roles import KINDS
+
+__all__ = ["SCHEMA_VERSION", "QuantizationRecipe", "QuantizationRule", "load_recipe", "recipe_names"]
+
+SCHEMA_VERSION = 1
+PACKAGED = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class QuantizationRule:
+    """Weights that match ``component``, ``tensor`` (shell patterns) and ``kinds`` are stored by ``scheme``.
+
+    ``scheme`` None leaves them as they are. No ``kinds`` means every kind.
+
+    Raises:
+        ValueError: an unknown kind or algorithm.
+    """
+
+    component: str
+    tensor: str
+    scheme: QuantizationScheme | None
+    algorithm: str = "min_max"
+    kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.kinds) - set(KINDS):
+            raise ValueError(f"kind {min(unknown)!r} is none of {', '.join(KINDS)}")
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm {self.algorithm!r} is none of {', '.join(ALGORITHMS)}")
+
+    def matches(self, component: str, tensor: str, kind: str) -> bool:
+        """Whether the rule speaks of this weight."""
+        return (
+            fnmatchcase(component, self.component)
+            and fnmatchcase(tensor, self.tensor)
+            and (not self.kinds or kind in self.kinds)
+        )
+
+
+@dataclass(frozen=True)
+class QuantizationRecipe:
+    """Rules in order: the first that matches a weight decides; a weight that none matches stays float16."""
+
+    name: str
+    rules: tuple[QuantizationRule, ...]
+    alias: str = ""
+    summary: str = ""
+
+    def rule_for(self, component: str, tensor: str, kind: str) -> QuantizationRule | None:
+        """The rule that decides over this weight; None where it stays as it is."""
+        rule = next((rule for rule in self.rules if rule.matches(component, tensor, kind)), None)
+        return None if rule is None or rule.scheme is None else rule
+
+
+def recipe_names() -> dict[str, str]:
+    """Names of the packaged recipes, each with its alias."""
+    recipes = (_read(path) for path in sorted(PACKAGED.glob("*.json")))
+    return {recipe.name: recipe.alias for recipe in recipes}
+
+
+def load_recipe(name: str) -> QuantizationRecipe:
+    """A packaged recipe by name or alias, or one from a JSON file.
+
+    Raises:
+        UsageError: no such recipe or file, or a file with an unknown key, a wrong value or another schema.
+    """
+    packaged = recipe_names()
+    by_alias = {alias: recipe for recipe, alias in packaged.items()}
+    if name in packaged or name in by_alias:
+        return _read(PACKAGED / f"{by_alias.get(name, name)}.json")
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        return _read(path)
+    known = ", ".join(f"{recipe} ({alias})" for recipe, alias in packaged.items())
+    raise UsageError(f"unknown recipe {name!r}", remedy=f"one of {known}, or a .json file")
+
+
+def _read(path: Path) -> QuantizationRecipe:
+    try:
+        return _from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        reason = f"{exc.args[0]} is missing" if isinstance(exc, KeyError) else str(exc)
+        raise UsageError(f"recipe {path}: {reason}") from exc
+
+
+def _from_json(row: Mapping[str, Any]) -> QuantizationRecipe:
+    fields = dict(row)
+    if (version := fields.pop("schema_version", None)) != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {version!r} is not {SCHEMA_VERSION}")
+    rules = tuple(_rule_from_json(rule, number) for number, rule in enumerate(fields.pop("rules"), start=1))
+    _refuse_unknown(fields, ("name", "alias", "summary"), "key")
+    if not rules:
+        raise ValueError("no rules")
+    return QuantizationRecipe(rules=rules, **fields)
+
+
+def _rule_from_json(row: Mapping[str, Any], number: int) -> QuantizationRule:
+    fields = dict(row)
+    scheme_keys = ("bits", "granularity", "group_size")
+    keys = ("component", "tensor", "algorithm", "kinds", *scheme_keys)
+    _refuse_unknown(fields, keys, f"rule {number}: key")
+    try:
+        scheme = {key: fields.pop(key) for key in scheme_keys if key in fields}
+        bits = scheme.get("bits")
+        if bits is None and len(scheme) > 1:
+            raise ValueError("a granularity without bits")
+        return QuantizationRule(
+            component=fields.pop("component"),
+            tensor=fields.pop("tensor"),
+            scheme=None if bits is None else QuantizationScheme(**scheme),
+            kinds=tuple(fields.pop("kinds", ())),
+            **fields,
+        )
+    except ValueError as exc:
+        raise ValueError(f"rule {number}: {exc}") from exc
+
+
+def _refuse_unknown(fields: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
+    if unknown := sorted(fields.keys() - set(known)):
+        raise ValueError(f"{what} {unknown[0]!r} is none of {', '.join(known)}")
