@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.non_photos import KINDS, draw_non_photo
 from training.data import DRAWN
 
-__all__ = ["draw_pictures"]
+__all__ = ["TURNS", "draw_pictures"]
 
 TURNS = (*KINDS, "shapes", "shapes", "shapes", "receipt")
 """Every kind in turn; shapes differ among each other more than the pictures of other kinds do."""

@@ -15,7 +15,7 @@ from mobile_multimodal.config import TextConfig
 from tests.tiny import tiny_tokenizer
 from training.calibrate import choose_limit, is_borne_out, measure_confidence
 from training.data import DRAWN
-from training.draw_pictures import draw_pictures
+from training.draw_pictures import TURNS, draw_pictures
 from training.keywords import KeywordSource, content_words
 from training.prepare import read_class_names
 from training.pretrain import TextRow, make_text_batch
@@ -92,13 +92,13 @@ def test_words_are_learned_from_features() -> None:
 
 
 def test_pictures_are_drawn_once(tmp_path: Path) -> None:
-    path = draw_pictures(tmp_path, 19, seed=0)
+    path = draw_pictures(tmp_path, 23, seed=0)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert path.name == DRAWN
-    assert [row["kind"] for row in rows] == [*KINDS, KINDS[0]]
+    assert [row["kind"] for row in rows] == [*TURNS, KINDS[0]]
     assert all((tmp_path / row["image"]).is_file() for row in rows)
     (tmp_path / rows[0]["image"]).unlink()
-    assert draw_pictures(tmp_path, 19, seed=0) == path
+    assert draw_pictures(tmp_path, 23, seed=0) == path
     assert not (tmp_path / rows[0]["image"]).exists()
 
 
