@@ -24,9 +24,11 @@ def captions(tmp_path: Path, odd_pictures: dict[str, Path]) -> Path:
     return data
 
 
-def test_captions_are_scored(mmllm: CommandLine, captions: Path, photo: Path, tmp_path: Path) -> None:
+def test_captions_are_scored(
+    mmllm: CommandLine, captions: Path, odd_pictures: dict[str, Path], tmp_path: Path
+) -> None:
     report = tmp_path / "report.json"
-    arguments = ("eval", "--task", "caption", "--data", captions, "--images", photo.parent)
+    arguments = ("eval", "--task", "caption", "--data", captions, "--images", odd_pictures["plain"].parent)
     done = mmllm(*arguments, "--report", report, "--json")
     assert done.code == 0, done.err
     [row] = done.rows
@@ -135,7 +137,19 @@ def test_options_that_do_not_fit(
     assert words in only_one_line(capsys.readouterr().err.splitlines())
 
 
-def test_too_few_pictures_are_refused(mmllm: CommandLine, captions: Path, photo: Path) -> None:
-    done = mmllm("eval", "--data", captions, "--task", "caption", "--images", photo.parent, "--limit", "1")
+def test_too_few_pictures_are_refused(
+    mmllm: CommandLine, captions: Path, odd_pictures: dict[str, Path]
+) -> None:
+    done = mmllm(
+        "eval",
+        "--data",
+        captions,
+        "--task",
+        "caption",
+        "--images",
+        odd_pictures["plain"].parent,
+        "--limit",
+        "1",
+    )
     assert done.code == 3
     assert "two pictures" in only_one_line(done.error_lines)
