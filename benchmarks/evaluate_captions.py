@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.caption_metrics import CiderD, bleu_of_counts, sentence_bleu_counts, tokenize
+from benchmarks.content_words import repeated_words
 from benchmarks.evaluation_data import CaptionRow
 from benchmarks.evaluation_report import Figure, measure
 from mobile_multimodal.errors import DataError
@@ -47,6 +48,8 @@ def caption_figures(
         figures.append(measure("bleu_4", group, counts, _bleu_of_rows, samples=count))
         lengths = np.array([len(tokens) for tokens in found])
         figures.append(measure("mean_caption_tokens", group, lengths, samples=count))
+        repeating = np.array([bool(repeated_words(tokens)) for tokens in found], dtype=np.float64)
+        figures.append(measure("repeated_word_percent", group, repeating, samples=count, scale=100.0))
         distinct = 100.0 * len(set(found)) / count
         # No interval: resampling repeats captions, so it cannot say how many are distinct.
         figures.append(Figure("distinct_captions_percent", group, "model", distinct, None, None, count))

@@ -103,9 +103,8 @@ def _dequantized(
     ]
     if whole:
         return initializers, nodes
-    if turned:  # two axes, so the matrix is the weight or its transpose already
-        order = [1, 0] if tensor.axis == 0 else [0, 1]
-        return initializers, [*nodes, helper.make_node("Transpose", [matrix], [output], perm=order)]
+    if turned:  # the weight of a linear layer, whose matrix is the weight itself
+        return initializers, [*nodes, helper.make_node("Transpose", [matrix], [output], perm=[1, 0])]
     moved = [tensor.shape[tensor.axis], *(n for i, n in enumerate(tensor.shape) if i != tensor.axis)]
     shape, shaped = f"{name}.shape", output if tensor.axis == 0 else f"{name}.shaped"
     initializers.append(numpy_helper.from_array(np.array(moved, dtype=np.int64), shape))

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.caption_metrics import CiderD, Tokens, tokenize
+from benchmarks.caption_metrics import CiderD, tokenize
+from benchmarks.content_words import repeated_words
 from training.batches import Batch
 from training.caption_model import CaptionModel, PhotoContext
 from training.data import TrainingPhoto
-from training.keywords import content_words
 
 __all__ = [
     "CaptionReward",
     "LossTerms",
     "SelfCritical",
     "joint_loss",
-    "repeated_words",
     "text_loss",
     "token_loss",
 ]
@@ -78,11 +77,6 @@ def joint_loss(
         ) - functional.binary_cross_entropy(sure, sure, reduction="none")
         terms["memory"] = distillation * (divergence + WORD_SHARE * words.sum(dim=1).mean())
     return terms
-
-
-def repeated_words(words: Tokens) -> frozenset[str]:
-    """Content words that a caption says more than once."""
-    return frozenset(word for word in content_words(" ".join(words)) if words.count(word) > 1)
 
 
 @dataclass(frozen=True)

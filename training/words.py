@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.content_words import content_words
 from mobile_multimodal.config import ModelConfig, VisionConfig
 from mobile_multimodal.errors import DataError
 from mobile_multimodal.image import load_image
@@ -26,7 +27,6 @@ from mobile_multimodal.prompts import choose_names
 from training.checkpoint import RunLog, load_checkpoint, save_checkpoint
 from training.data import TrainingImages
 from training.import_encoder import import_backbone
-from training.keywords import content_words
 from training.optimization import fast_arithmetic
 
 __all__ = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.content_words import repeated_words
 from benchmarks.evaluate import Figure, evaluate
 from benchmarks.quality import bleu, cider_d, tokenize
 from tests.benchmarks.small_data import (
@@ -70,3 +71,8 @@ def test_a_figure_that_is_no_number_never_passes() -> None:
         Figure("cer_percent", "pages", "model", math.nan, None, None, 3)
     with pytest.raises(ValueError, match="no samples"):
         Figure("cer_percent", "pages", "model", 1.0, None, None, 0)
+
+
+def test_only_content_words_said_twice_are_counted() -> None:
+    assert repeated_words("a street with a street sign on a sign".split()) == {"street", "sign"}
+    assert repeated_words("a dog and a cat on the mat".split()) == frozenset()

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.content_words import content_words
 from benchmarks.non_photos import KINDS
 from mobile_multimodal.config import TextConfig
 from tests.tiny import tiny_tokenizer
 from training.calibrate import choose_limit, is_borne_out, measure_confidence
 from training.data import DRAWN
 from training.draw_pictures import TURNS, draw_pictures
-from training.keywords import KeywordSource, content_words
+from training.keywords import KeywordSource
 from training.prepare import read_class_names
 from training.pretrain import TextRow, make_text_batch
 from training.words import WordOptions, fit_words, word_targets
