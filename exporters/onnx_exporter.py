@@ -24,7 +24,7 @@ try:
     import torch
     from torch import Tensor, nn
 
-    from exporters.onnx_weights import store_weights
+    from exporters.onnx_weights import OPSETS, store_weights
     from mobile_multimodal.backends.torch_backend import load_modules
 except ImportError as exc:
     raise MissingExtraError(exc.name or "onnx", "export") from exc
@@ -56,7 +56,9 @@ def sample_inputs(component: str, config: ModelConfig) -> tuple[dict[str, Tensor
     return inputs, axes
 
 
-def capture(component: str, module: nn.Module, config: ModelConfig) -> onnx.ModelProto:
+def capture(
+    component: str, module: nn.Module, config: ModelConfig, opset: int = OPSET
+) -> onnx.ModelProto:
     """One network as a checked ONNX model whose axes carry the names of its specs."""
     inputs, axes = sample_inputs(component, config)
     wanted, given = component_specs(component, config)
@@ -70,7 +72,7 @@ def capture(component: str, module: nn.Module, config: ModelConfig) -> onnx.Mode
             module,
             kwargs=inputs,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[spec.name for spec in wanted],
             output_names=[spec.name for spec in given],
             dynamic_shapes=axes,
@@ -116,9 +118,11 @@ def export_onnx(bundle: ModelBundle, output: Path, *, force: bool = False) -> Mo
     with tempfile.TemporaryDirectory() as scratch:
         contents: dict[str, Path | bytes] = {}
         for name, module in modules.items():
-            model = capture(name, module, bundle.config)
             stored = bundle.stored_weights(name).items()
-            store_weights(model, {key: x for key, x in stored if isinstance(x, QuantizedTensor)})
+            quantized = {key: x for key, x in stored if isinstance(x, QuantizedTensor)}
+            opset = max([OPSET, *(OPSETS.get(x.scheme.bits, OPSET) for x in quantized.values())])
+            model = capture(name, module, bundle.config, opset)
+            store_weights(model, quantized)
             path = Path(scratch) / f"{name}.onnx"
             onnx.save_model(model, path)
             inputs, outputs = component_specs(name, bundle.config)

@@ -1,27 +1,39 @@
-"""Quantized weights in an ONNX graph: the bundle's own whole numbers and scales, computed in float.
+"""Quantized weights in an ONNX graph: the bundle's own whole numbers and scales.
 
-Each becomes ``DequantizeLinear(q, scale)`` (symmetric, no zero point), which ONNX Runtime folds once at load.
-Activations stay float, so no integer kernel can saturate.
+A matrix of 2 bits becomes the weight of ``MatMulNBits``, which ONNX Runtime computes as it is stored. Any
+other weight becomes ``DequantizeLinear(q, scale)`` (symmetric, no zero point), folded once at load and computed
+in float, so that no integer kernel can saturate.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mobile_multimodal.errors import UsageError
 from mobile_multimodal.quantized_tensor import QuantizedTensor, from_channels, pack
 
-__all__ = ["BITS", "store_weights"]
+__all__ = ["BITS", "OPSETS", "store_weights"]
 
-BITS = (4, 8)
+MICROSOFT = "com.microsoft"
+BITS = (2, 4, 8)
 """What this writer stores."""
+INTEGERS = {2: (TensorProto.INT2, 0xAA), 4: (TensorProto.INT4, 0x88)}
+"""Type of packed values, and what turns each one's sign bit around: ONNX stores two's complement."""
+OPSETS = {2: 25}
+"""The operator set in which ONNX begins to know these bits, where it is later than the exporter's."""
+BLOCK = 128
+"""Columns that share a scale in ``MatMulNBits``: with blocks of 256, or output channels that are no multiple of
+128, ONNX Runtime 1.32 takes a path that is over 10 times slower."""
+INT8_ACTIVATIONS = 4
+"""``accuracy_level`` of the fast kernel: rows of the input are rounded to 8 bits, block by block."""
 Fingerprint = tuple[tuple[int, ...], str]
 """Shape and hash of a weight's floats."""
 
@@ -53,6 +65,7 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
     nodes: list[NodeProto] = []
     replaced: dict[str, str] = {}
     held = set()
+    readers = _readers(graph)
     for place in list(graph.initializer):
         if place.data_type != TensorProto.FLOAT or len(place.dims) < 2:
             continue
@@ -60,7 +73,11 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
         if found in wanted:
             held.add(found)
             graph.initializer.remove(place)
-            stored, added = _dequantized(place.name, *wanted[found])
+            tensor, turned = wanted[found]
+            if turned and _fits_kernel(tensor) and all(_multiplies(node, place.name) for node in readers[place.name]):
+                graph.initializer.extend(_multiply_packed(place.name, tensor, readers[place.name]))
+                continue
+            stored, added = _dequantized(place.name, tensor, turned)
             graph.initializer.extend(stored)
             nodes += added
             replaced[place.name] = added[-1].output[0]
@@ -72,6 +89,8 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
     following = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *following])
+    if any(node.domain == MICROSOFT for node in graph.node):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     onnx.checker.check_model(model, full_check=True)
 
 
@@ -79,7 +98,7 @@ def _dequantized(
     name: str, tensor: QuantizedTensor, turned: bool
 ) -> tuple[Sequence[TensorProto], Sequence[NodeProto]]:
     """Initializers and nodes that give the weight; ``turned`` if the graph holds it transposed."""
-    scale = tensor.scale.astype(np.float32)
+    scale = tensor.scale
     if tensor.scheme.group_size is None:
         # One scale a channel fits every layout: converters know a weight in its own shape best.
         values = from_channels(tensor.values(), tensor.shape, tensor.axis)
@@ -96,11 +115,15 @@ def _dequantized(
     output = f"{name}.float"
     matrix = output if whole else f"{name}.matrix"
     initializers = [_integers(values, tensor.scheme.bits, stored), numpy_helper.from_array(scale, scales)]
-    nodes = [
+    nodes = []
+    if scale.dtype != np.float32:  # kept in its two bytes; the product is rounded in float32 alone
+        scales = f"{scales}.float"
+        nodes.append(helper.make_node("Cast", [f"{name}.scale"], [scales], to=TensorProto.FLOAT))
+    nodes.append(
         helper.make_node(
             "DequantizeLinear", [stored, scales], [matrix], name=f"{name}.dequantize", **attributes
         )
-    ]
+    )
     if whole:
         return initializers, nodes
     if turned:  # the weight of a linear layer, whose matrix is the weight itself
@@ -115,12 +138,60 @@ def _dequantized(
     return initializers, nodes
 
 
+def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    """The nodes that read each tensor."""
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for source in node.input:
+            readers[source].append(node)
+    return readers
+
+
+def _fits_kernel(tensor: QuantizedTensor) -> bool:
+    channels, columns = tensor.shape[tensor.axis], tensor.columns
+    scheme = tensor.scheme
+    return scheme.bits == 2 and scheme.group_size is None and channels % BLOCK == 0 and columns % BLOCK == 0
+
+
+def _multiplies(node: NodeProto, weight: str) -> bool:
+    return node.op_type == "MatMul" and node.input[1] == weight and node.input[0] != weight
+
+
+def _multiply_packed(
+    name: str, tensor: QuantizedTensor, readers: Sequence[NodeProto]
+) -> Sequence[TensorProto]:
+    """Let the nodes that multiply by this weight read it packed, in place; the initializers that they read."""
+    packed, scales = f"{name}.int2", f"{name}.scale"
+    channels, columns = tensor.shape[tensor.axis], tensor.columns
+    blocks = columns // BLOCK
+    for node in readers:
+        source, output = node.input[0], node.output[0]
+        multiply = helper.make_node(
+            "MatMulNBits",
+            [source, packed, scales],
+            [output],
+            name=node.name,
+            domain=MICROSOFT,
+            K=columns,
+            N=channels,
+            bits=2,
+            block_size=BLOCK,
+            accuracy_level=INT8_ACTIVATIONS,
+        )
+        node.CopyFrom(multiply)
+    return (
+        numpy_helper.from_array(tensor.packed.reshape(channels, blocks, -1), packed),
+        numpy_helper.from_array(np.repeat(tensor.scale.astype(np.float32), blocks, axis=1), scales),
+    )
+
+
 def _integers(values: NDArray[np.int8], bits: int, name: str) -> TensorProto:
     if bits == 8:
         return numpy_helper.from_array(values, name)
-    # ONNX packs all values in a row without gaps, in two's complement.
-    packed = pack(values.reshape(1, -1), bits) ^ np.uint8(0x88)
-    return helper.make_tensor(name, TensorProto.INT4, values.shape, packed.tobytes(), raw=True)
+    # All values in a row without gaps.
+    kind, signs = INTEGERS[bits]
+    packed = pack(values.reshape(1, -1), bits) ^ np.uint8(signs)
+    return helper.make_tensor(name, kind, values.shape, packed.tobytes(), raw=True)
 
 
 def _fingerprint(weight: NDArray[np.float32]) -> Fingerprint:

@@ -32,8 +32,9 @@ GRANULARITIES = ("per_channel", "per_group")
 class QuantizationScheme:
     """How many bits a weight takes, and how many weights share a scale.
 
-    ``per_channel``: one float32 scale for each output channel. ``per_group``: one float16 scale for each
-    ``group_size`` weights in a row of a channel; the last group of a row may be shorter.
+    ``per_channel``: one scale for each output channel, float32 at 8 bits and float16 below. ``per_group``:
+    one float16 scale for each ``group_size`` weights in a row of a channel; the last group of a row may be
+    shorter.
 
     Raises:
         ValueError: bits or a granularity that are not listed, or a group size that does not belong.
@@ -60,8 +61,8 @@ class QuantizationScheme:
 
     @property
     def scale_dtype(self) -> type[np.floating[Any]]:
-        """Scales of groups are many, so they are stored in half precision."""
-        return np.float32 if self.granularity == "per_channel" else np.float16
+        """Where weights are small, scales are a share of the bytes that counts: they take half precision."""
+        return np.float32 if self.bits == 8 and self.granularity == "per_channel" else np.float16
 
     def groups(self, columns: int) -> int:
         """How many scales a channel of so many weights has."""

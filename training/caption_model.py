@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.networks.text_decoder import MASKED, TextDecoder, causal_mask, empty_cache
-from mobile_multimodal.networks.vision_encoder import VisionEncoder
+from mobile_multimodal.networks.vision_encoder import BackboneOutput, VisionEncoder
 from mobile_multimodal.tokenizer import Tokenizer
 
 __all__ = ["CaptionModel", "PhotoContext"]
@@ -68,8 +68,12 @@ class CaptionModel(nn.Module):
         surer of its words than it is of new ones.
         """
         seen = self.encoder.backbone(pixels)
+        return self.read_names(seen, name_ids), seen.class_logits
+
+    def read_names(self, seen: BackboneOutput, name_ids: Tensor) -> PhotoContext:
+        """What the backbone sees of photos, and their names [B, slots] → context."""
         key, value = self.encoder.projector(seen)
-        text, device = self.config.text, pixels.device
+        text, device = self.config.text, name_ids.device
         visible = name_ids != self.tokenizer.pad_id
         batch, slots = visible.shape
         nothing = torch.zeros(batch, 0, dtype=torch.bool, device=device)
@@ -84,7 +88,7 @@ class CaptionModel(nn.Module):
             cache,
             cache,
         )
-        return PhotoContext(key, value, names_key, names_value, visible), seen.class_logits
+        return PhotoContext(key, value, names_key, names_value, visible)
 
     def token_states(self, input_ids: Tensor, context: PhotoContext) -> Tensor:
         """States [N, W, D] of sequences [N, W] whose photos are the rows of the context."""

@@ -20,6 +20,7 @@ __all__ = [
     "LossTerms",
     "SelfCritical",
     "joint_loss",
+    "name_divergence",
     "text_loss",
     "token_loss",
 ]
@@ -47,6 +48,20 @@ def text_loss(model: CaptionModel, context: PhotoContext, batch: Batch, label_sm
     return token_loss(logits, batch.targets[learned], batch.weights[learned], label_smoothing)
 
 
+def name_divergence(class_logits: Tensor, wanted: Tensor, classes: int) -> Tensor:
+    """How far name logits [B, names] are from ``wanted``: of the classes, and a share of the words'."""
+    divergence = functional.kl_div(
+        class_logits[:, :classes].float().log_softmax(-1),
+        wanted[:, :classes].float().softmax(-1),
+        reduction="batchmean",
+    )
+    sure = wanted[:, classes:].float().sigmoid()
+    words = functional.binary_cross_entropy_with_logits(
+        class_logits[:, classes:].float(), sure, reduction="none"
+    ) - functional.binary_cross_entropy(sure, sure, reduction="none")
+    return divergence + WORD_SHARE * words.sum(dim=1).mean()
+
+
 def joint_loss(
     model: CaptionModel,
     batch: Batch,
@@ -65,17 +80,9 @@ def joint_loss(
     if teacher is not None:
         with torch.no_grad():
             wanted = teacher(batch.pixels).class_logits
-        classes = model.config.vision.num_classes
-        divergence = functional.kl_div(
-            class_logits[:, :classes].float().log_softmax(-1),
-            wanted[:, :classes].float().softmax(-1),
-            reduction="batchmean",
+        terms["memory"] = distillation * name_divergence(
+            class_logits, wanted, model.config.vision.num_classes
         )
-        sure = wanted[:, classes:].float().sigmoid()
-        words = functional.binary_cross_entropy_with_logits(
-            class_logits[:, classes:].float(), sure, reduction="none"
-        ) - functional.binary_cross_entropy(sure, sure, reduction="none")
-        terms["memory"] = distillation * (divergence + WORD_SHARE * words.sum(dim=1).mean())
     return terms
 
 

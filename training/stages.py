@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -100,13 +101,22 @@ def start_model(stage: Stage, start_from: Path, options: StageOptions) -> Captio
 
 
 def train_stage(
-    stage: Stage, start_from: Path, options: StageOptions, loss: Callable[[CaptionModel, Batch], LossTerms]
+    stage: Stage,
+    start_from: Path,
+    options: StageOptions,
+    loss: Callable[[CaptionModel, Batch], LossTerms],
+    prepare: Callable[[CaptionModel], None] | None = None,
 ) -> Path:
-    """Train; resumes from ``NAME.pt``; returns ``NAME-best.pt``, the averaged weights with the best score."""
+    """Train; resumes from ``NAME.pt``; returns ``NAME-best.pt``, the averaged weights with the best score.
+
+    ``prepare`` is what is done to the model when it holds the weights that the stage starts from.
+    """
     path, best_path = stage.run / f"{options.name}.pt", stage.run / f"{options.name}-best.pt"
     log = RunLog(stage.run / "log.jsonl")
     torch.manual_seed(options.seed)
     model = start_model(stage, start_from, options)
+    if prepare is not None:
+        prepare(model)
     optimizer = adamw(
         {
             model.decoder: options.peak_lr,
@@ -128,7 +138,7 @@ def train_stage(
         began = time.monotonic()
         means = train_segment(stage, model, optimizer, average, loss, options, segment)
         rate = options.photos_per_segment / (time.monotonic() - began)
-        averaged = CaptionModel(stage.config, stage.tokenizer, stage.names, 0.0).to(stage.device)
+        averaged = copy.deepcopy(model)
         averaged.load_state_dict(average.state)
         figures = stage.validation.measure(averaged)
         log.write(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn.utils import parametrize
 
 from benchmarks.answer_metrics import exact_match, vqa_accuracy
 from benchmarks.caption_metrics import Tokens, cider_d, tokenize
@@ -64,7 +65,8 @@ class Validation:
 
     def measure(self, model: CaptionModel) -> dict[str, float]:
         """CIDEr-D (× 100) by source, answer accuracy in %, and the score that checkpoints are chosen by."""
-        captions, answers = self.write(model)
+        with parametrize.cached():
+            captions, answers = self.write(model)
         figures: dict[str, float] = {}
         for source in sorted(set(self.sources)):
             chosen = [i for i, name in enumerate(self.sources) if name == source]

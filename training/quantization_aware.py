@@ -1,0 +1,80 @@
+"""Quantization-aware training: a float bundle and a recipe → the bundle quantized, its weights trained for it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from mobile_multimodal.backends.torch_backend import load_modules
+from mobile_multimodal.bundle import ModelBundle
+from mobile_multimodal.errors import DataError
+from quantization.plan import PlannedTensor, plan_quantization
+from quantization.recipe import QuantizationRecipe
+from training.caption_model import CaptionModel
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.distillation import Distillation
+from training.fake_quantization import fake_quantize
+from training.stages import Stage, StageOptions, train_stage
+
+__all__ = ["CAPTIONER", "caption_model", "prepare_captioner", "train_quantized"]
+
+CAPTIONER = {"vision_encoder": "encoder", "text_decoder": "decoder"}
+"""The components that training reaches, and what the training model calls them."""
+
+
+def caption_model(bundle: ModelBundle) -> CaptionModel:
+    """The captioner of a bundle as it trains, without dropout."""
+    modules = load_modules(bundle)
+    model = CaptionModel(bundle.config, bundle.tokenizer, bundle.class_names, 0.0)
+    for component, part in CAPTIONER.items():
+        model.get_submodule(part).load_state_dict(modules[component].state_dict())
+    return model
+
+
+def prepare_captioner(model: CaptionModel, planned: Sequence[PlannedTensor]) -> None:
+    """Put the captioner's weights on the grids of the plan, in place.
+
+    A layer of 8 bits has nothing to gain and keeps its weights; all others learn.
+    """
+    model.requires_grad_(True)
+    for component, part in CAPTIONER.items():
+        network = model.get_submodule(part)
+        rows = [tensor for tensor in planned if tensor.component == component]
+        fake_quantize(network, rows)
+        for tensor in rows:
+            if tensor.scheme is not None and tensor.bits == 8:
+                network.get_submodule(tensor.tensor.rpartition(".")[0]).requires_grad_(False)
+
+
+def train_quantized(
+    bundle: ModelBundle, recipe: QuantizationRecipe, stage: Stage, options: StageOptions
+) -> CaptionModel:
+    """Train the captioner of a float bundle on the recipe's grids, towards the float one.
+
+    Resumes from the stage's folder. Returns the best model on validation, its weights fake-quantized.
+
+    Raises:
+        UsageError: as :func:`~quantization.plan.plan_quantization`.
+        DataError: a checkpoint is damaged.
+    """
+    planned = plan_quantization(bundle, recipe)
+    teacher = caption_model(bundle).eval().requires_grad_(False).to(stage.device)
+    start = stage.run / f"{options.name}-start.pt"
+    save_checkpoint(start, model=teacher.state_dict())
+    best = train_stage(
+        stage,
+        start,
+        options,
+        Distillation(teacher),
+        prepare=lambda model: prepare_captioner(model, planned),
+    )
+    state = load_checkpoint(best)
+    assert state is not None
+    model = caption_model(bundle)
+    prepare_captioner(model, planned)
+    model.load_state_dict(state["model"])
+    return model
