@@ -27,7 +27,7 @@ from benchmarks.evaluation_data import (
     read_jsonl,
     sample,
 )
-from benchmarks.evaluation_report import EvaluatedModel, EvaluationReport, Figure, Progress
+from benchmarks.evaluation_report import EvaluatedModel, EvaluationReport, Figure, Progress, part_of
 from benchmarks.image_store import ImageStore
 from benchmarks.run_rows import run_rows
 from mobile_multimodal.errors import DataError, UsageError
@@ -131,7 +131,7 @@ def _evaluate_reading(job: _Job) -> Findings:
     recognizer = recognizer_of(job.model) if words else None
     whole = len(words) + len(pages)
     total = whole + (len(words) if recognizer else 0)
-    progress = _part(job.progress, 0, total)
+    progress = part_of(job.progress, 0, total)
     # Pages are large: few at a time.
     results = run_rows(
         job.model, [*words, *pages], store, TaskRequest("ocr"), batch_size=4, progress=progress
@@ -144,7 +144,7 @@ def _evaluate_reading(job: _Job) -> Findings:
         texts = {"model": [result.text for result in results[: len(words)]]}
         if recognizer is not None:
             notes.append("words, recognizer alone: the crop is taken as one line, nothing is detected")
-            progress = _part(job.progress, whole, total)
+            progress = part_of(job.progress, whole, total)
             texts["recognizer alone"] = recognize_crops(recognizer, words, store, progress)
         found, rows_out = word_figures(words, texts)
         figures += found
@@ -155,11 +155,6 @@ def _evaluate_reading(job: _Job) -> Findings:
         figures += found
         outputs += rows_out
     return whole, figures, notes, outputs
-
-
-def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
-    """Progress of one part of the work, reported as progress of all of it."""
-    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 def _text_rows(data: Path, images: Path | None) -> tuple[list[WordRow | PageRow], ImageStore]:

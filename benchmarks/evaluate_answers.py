@@ -12,13 +12,21 @@ from numpy.typing import NDArray
 
 from benchmarks.answer_metrics import exact_match, normalize_answer, vqa_accuracy
 from benchmarks.evaluation_data import QuestionRow
-from benchmarks.evaluation_report import EvaluatedModel, Figure, Progress, measure
+from benchmarks.evaluation_report import EvaluatedModel, Figure, Progress, measure, part_of
 from benchmarks.image_store import ImageStore
 from benchmarks.intervals import ratio
 from mobile_multimodal.image import LoadedImage
 from mobile_multimodal.results import GenerationConfig, TaskRequest
 
-__all__ = ["Answers", "answer_figures", "answer_questions", "common_answers"]
+__all__ = [
+    "Answers",
+    "answer_figures",
+    "answer_photos",
+    "answer_questions",
+    "answer_scores",
+    "common_answers",
+    "exact_matches",
+]
 
 QUESTIONS_AT_ONCE = 32
 # Mid-grey, the zero of the encoder's normalisation: the picture says nothing.
@@ -33,6 +41,34 @@ class Answers:
     blank: tuple[str, ...]
 
 
+def answer_photos(
+    model: EvaluatedModel,
+    rows: Sequence[QuestionRow],
+    store: ImageStore,
+    generation: GenerationConfig | None,
+    progress: Progress | None,
+) -> list[str]:
+    """The model's answers, in the order of the rows; each picture is encoded once.
+
+    Raises:
+        DataError: a picture that cannot be read.
+    """
+    by_image: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        by_image[row.image].append(index)
+    done = 0
+    answers = [""] * len(rows)
+    for name, indices in by_image.items():
+        image = store.load(name, rows[indices[0]].where)
+        results = model.run([image], [rows[index].request for index in indices], generation)
+        for index, result in zip(indices, results[0], strict=True):
+            answers[index] = result.text
+        done += len(indices)
+        if progress is not None:
+            progress(done, len(rows))
+    return answers
+
+
 def answer_questions(
     model: EvaluatedModel,
     rows: Sequence[QuestionRow],
@@ -45,21 +81,10 @@ def answer_questions(
     Raises:
         DataError: a picture that cannot be read.
     """
-    by_image: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        by_image[row.image].append(index)
     questions = list(dict.fromkeys(row.question for row in rows))
     total = len(rows) + len(questions)
-    done = 0
-    answers = [""] * len(rows)
-    for name, indices in by_image.items():
-        image = store.load(name, rows[indices[0]].where)
-        results = model.run([image], [rows[index].request for index in indices], generation)
-        for index, result in zip(indices, results[0], strict=True):
-            answers[index] = result.text
-        done += len(indices)
-        if progress is not None:
-            progress(done, total)
+    answers = answer_photos(model, rows, store, generation, part_of(progress, 0, total))
+    done = len(rows)
     blank = LoadedImage(np.full((224, 224, 3), BLANK_LEVEL, dtype=np.uint8), "<blank>")
     unseen: dict[str, str] = {}
     for start in range(0, len(questions), QUESTIONS_AT_ONCE):
@@ -89,6 +114,19 @@ def common_answers(rows: Sequence[QuestionRow]) -> Callable[[QuestionRow], str]:
     return guess
 
 
+def exact_matches(rows: Sequence[QuestionRow], texts: Sequence[str]) -> list[float]:
+    """1 for every answer that is the expected one after normalisation, else 0."""
+    return [float(exact_match(given, row.answer)) for given, row in zip(texts, rows, strict=True)]
+
+
+def answer_scores(rows: Sequence[QuestionRow], texts: Sequence[str]) -> list[float]:
+    """Score of every answer, 0..1: VQA accuracy where several people answered, exact match otherwise."""
+    return [
+        vqa_accuracy(given, row.answers) if row.answers else match
+        for given, row, match in zip(texts, rows, exact_matches(rows, texts), strict=True)
+    ]
+
+
 def answer_figures(
     rows: Sequence[QuestionRow], answers: Answers, training_rows: Sequence[QuestionRow] | None
 ) -> tuple[list[Figure], list[str], list[dict[str, Any]]]:
@@ -111,17 +149,8 @@ def answer_figures(
         "most common answer": tuple(guess(row) for row in rows),
         "blank image": answers.blank,
     }
-    matches = {
-        system: [float(exact_match(given, row.answer)) for given, row in zip(texts, rows, strict=True)]
-        for system, texts in systems.items()
-    }
-    scores = {
-        system: [
-            vqa_accuracy(given, row.answers) if row.answers else match
-            for given, row, match in zip(texts, rows, matches[system], strict=True)
-        ]
-        for system, texts in systems.items()
-    }
+    matches = {system: exact_matches(rows, texts) for system, texts in systems.items()}
+    scores = {system: answer_scores(rows, texts) for system, texts in systems.items()}
     figures: list[Figure] = []
     for group, indices in _groups(rows, lambda row: row.source).items():
         metric = "vqa_accuracy_percent" if rows[indices[0]].answers else "exact_match_percent"

@@ -14,9 +14,14 @@ from benchmarks.intervals import bootstrap_interval, mean
 from mobile_multimodal.image import LoadedImage
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult
 
-__all__ = ["EvaluatedModel", "EvaluationReport", "Figure", "Progress", "measure"]
+__all__ = ["EvaluatedModel", "EvaluationReport", "Figure", "Progress", "measure", "part_of"]
 
 Progress = Callable[[int, int], None]
+
+
+def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of one part of the work, reported as progress of all of it."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 class EvaluatedModel(Protocol):

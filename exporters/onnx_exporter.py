@@ -56,9 +56,7 @@ def sample_inputs(component: str, config: ModelConfig) -> tuple[dict[str, Tensor
     return inputs, axes
 
 
-def capture(
-    component: str, module: nn.Module, config: ModelConfig, opset: int = OPSET
-) -> onnx.ModelProto:
+def capture(component: str, module: nn.Module, config: ModelConfig, opset: int = OPSET) -> onnx.ModelProto:
     """One network as a checked ONNX model whose axes carry the names of its specs."""
     inputs, axes = sample_inputs(component, config)
     wanted, given = component_specs(component, config)

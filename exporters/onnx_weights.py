@@ -1,8 +1,9 @@
 """Quantized weights in an ONNX graph: the bundle's own whole numbers and scales.
 
 A matrix of 2 bits becomes the weight of ``MatMulNBits``, which ONNX Runtime computes as it is stored. Any
-other weight becomes ``DequantizeLinear(q, scale)`` (symmetric, no zero point), folded once at load and computed
-in float, so that no integer kernel can saturate.
+other weight becomes ``DequantizeLinear(q, scale)`` (symmetric, no zero point), folded once at load and
+computed in float, so that no integer kernel can saturate. Inputs that are rounded pass a pair of
+QuantizeLinear and DequantizeLinear, which integer processors take as the order to compute in 8 bits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mobile_multimodal.errors import UsageError
-from mobile_multimodal.quantized_tensor import QuantizedTensor, from_channels, pack
+from mobile_multimodal.quantized_tensor import InputGrid, QuantizedTensor, from_channels, pack
 
 __all__ = ["BITS", "OPSETS", "store_weights"]
 
@@ -30,8 +31,8 @@ INTEGERS = {2: (TensorProto.INT2, 0xAA), 4: (TensorProto.INT4, 0x88)}
 OPSETS = {2: 25}
 """The operator set in which ONNX begins to know these bits, where it is later than the exporter's."""
 BLOCK = 128
-"""Columns that share a scale in ``MatMulNBits``: with blocks of 256, or output channels that are no multiple of
-128, ONNX Runtime 1.32 takes a path that is over 10 times slower."""
+"""Columns that share a scale in ``MatMulNBits``: with blocks of 256, or output channels that are no multiple
+of 128, ONNX Runtime 1.32 takes a path that is over 10 times slower."""
 INT8_ACTIVATIONS = 4
 """``accuracy_level`` of the fast kernel: rows of the input are rounded to 8 bits, block by block."""
 Fingerprint = tuple[tuple[int, ...], str]
@@ -64,6 +65,7 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
         wanted[_fingerprint(weight)] = tensor, False
     nodes: list[NodeProto] = []
     replaced: dict[str, str] = {}
+    ahead: dict[str, Sequence[NodeProto]] = {}
     held = set()
     readers = _readers(graph)
     for place in list(graph.initializer):
@@ -74,8 +76,13 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
             held.add(found)
             graph.initializer.remove(place)
             tensor, turned = wanted[found]
-            if turned and _fits_kernel(tensor) and all(_multiplies(node, place.name) for node in readers[place.name]):
-                graph.initializer.extend(_multiply_packed(place.name, tensor, readers[place.name]))
+            reading = readers[place.name]
+            if tensor.input_grid is not None:
+                graph.initializer.extend(_grid_constants(place.name, tensor.input_grid))
+                for node in reading:
+                    ahead[node.output[0]] = _round_inputs(place.name, node)
+            if turned and _fits_kernel(tensor) and all(_multiplies(node, place.name) for node in reading):
+                graph.initializer.extend(_multiply_packed(place.name, tensor, reading))
                 continue
             stored, added = _dequantized(place.name, tensor, turned)
             graph.initializer.extend(stored)
@@ -86,7 +93,7 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
     for node in graph.node:
         for position, source in enumerate(node.input):
             node.input[position] = replaced.get(source, source)
-    following = list(graph.node)
+    following = [step for node in graph.node for step in (*ahead.get(node.output[0], ()), node)]
     del graph.node[:]
     graph.node.extend([*nodes, *following])
     if any(node.domain == MICROSOFT for node in graph.node):
@@ -147,6 +154,26 @@ def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
     return readers
 
 
+def _grid_constants(name: str, grid: InputGrid) -> Sequence[TensorProto]:
+    """The scale and zero point that the inputs of this weight's layers are rounded by."""
+    return (
+        numpy_helper.from_array(np.array(grid.scale, dtype=np.float32), f"{name}.input_scale"),
+        numpy_helper.from_array(np.array(grid.zero_point, dtype=np.uint8), f"{name}.input_zero_point"),
+    )
+
+
+def _round_inputs(name: str, node: NodeProto) -> Sequence[NodeProto]:
+    """Let a node read its input rounded, in place; the two nodes that go ahead of it."""
+    grid = [f"{name}.input_scale", f"{name}.input_zero_point"]
+    whole, rounded = f"{node.output[0]}.input_uint8", f"{node.output[0]}.input"
+    steps = (
+        helper.make_node("QuantizeLinear", [node.input[0], *grid], [whole], name=f"{whole}.quantize"),
+        helper.make_node("DequantizeLinear", [whole, *grid], [rounded], name=f"{rounded}.dequantize"),
+    )
+    node.input[0] = rounded
+    return steps
+
+
 def _fits_kernel(tensor: QuantizedTensor) -> bool:
     channels, columns = tensor.shape[tensor.axis], tensor.columns
     scheme = tensor.scheme
@@ -160,7 +187,7 @@ def _multiplies(node: NodeProto, weight: str) -> bool:
 def _multiply_packed(
     name: str, tensor: QuantizedTensor, readers: Sequence[NodeProto]
 ) -> Sequence[TensorProto]:
-    """Let the nodes that multiply by this weight read it packed, in place; the initializers that they read."""
+    """Let the nodes that multiply by this weight read it packed, in place → the initializers for that."""
     packed, scales = f"{name}.int2", f"{name}.scale"
     channels, columns = tensor.shape[tensor.axis], tensor.columns
     blocks = columns // BLOCK

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmllm_cli.console import print_text
+from mmllm_cli.scheme_table import scheme_lines
 from mmllm_cli.tables import aligned
 
 __all__ = ["info_lines", "print_info"]
@@ -18,14 +19,18 @@ def print_info(info: Mapping[str, Any]) -> None:
 
 
 def info_lines(info: Mapping[str, Any]) -> list[str]:
-    """Plain values as ``name  value``; a list of records as a table; nested values below their name."""
+    """Plain values as ``name  value``; a list of records as a table; nested values below their name.
+
+    ``scheme_support`` is a table of its own: schemes against runtimes.
+    """
     plain = {name: value for name, value in info.items() if not _is_nested(value)}
     lines = aligned([(name, _shown(value) + _as_mib(name, value)) for name, value in plain.items()])
     for name, value in info.items():
         if not _is_nested(value):
             continue
         lines += ["", name]
-        lines += [f"  {line}" for line in _nested_lines(value)]
+        nested = scheme_lines(value) if name == "scheme_support" else _nested_lines(value)
+        lines += [f"  {line}" for line in nested]
     return lines
 
 

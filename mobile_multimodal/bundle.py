@@ -37,7 +37,7 @@ __all__ = [
 
 DEFAULT_MODEL = "mmllm-base"
 MODELS = Path(__file__).parent / "models"
-PACKAGED_PARTS = {"onnxruntime": "onnx_int8", "torch": "bundle"}
+PACKAGED_PARTS = {"onnxruntime": "onnx_*", "torch": "bundle"}
 """Which directory of a packaged model each backend runs."""
 
 
@@ -111,7 +111,7 @@ def find_model(model: str | os.PathLike[str] | None, backend: str) -> Path:
         raise UsageError(f"unknown backend {backend!r}", remedy=f"one of {', '.join(PACKAGED_PARTS)}")
     name = DEFAULT_MODEL if model is None else os.fspath(model)
     if name in packaged_models():
-        return MODELS / name / PACKAGED_PARTS[backend]
+        return next((MODELS / name).glob(PACKAGED_PARTS[backend]), MODELS / name)
     # Unlike Path.is_dir it does not raise on a name that is too long or may not be looked up.
     if os.path.isdir(name):
         return Path(name)

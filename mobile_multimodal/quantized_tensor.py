@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = [
     "BITS",
     "GRANULARITIES",
+    "InputGrid",
     "QuantizationScheme",
     "QuantizedTensor",
     "from_channels",
@@ -114,10 +115,35 @@ def unpack(packed: NDArray[np.uint8], bits: int, columns: int) -> NDArray[np.int
 
 
 @dataclass(frozen=True)
+class InputGrid:
+    """The 256 levels that the inputs of a layer are rounded to: ``scale · (q - zero_point)``, q in 0..255.
+
+    Raises:
+        ValueError: a scale that is not positive and finite, or a zero point outside 0..255.
+    """
+
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"input scale {self.scale} is not positive and finite")
+        if not 0 <= self.zero_point <= 255:
+            raise ValueError(f"zero point {self.zero_point} is outside 0..255")
+
+    def quantize(self, x: NDArray[Any]) -> NDArray[np.uint8]:
+        """The nearest levels, halves to even, as ONNX's QuantizeLinear has it."""
+        levels = np.rint(x.astype(np.float32) / np.float32(self.scale)) + self.zero_point
+        whole: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
+        return whole
+
+
+@dataclass(frozen=True)
 class QuantizedTensor:
     """A weight of ``shape`` whose output channels lie along ``axis``.
 
     ``packed`` uint8 [channels, row bytes] as :func:`pack` makes it; ``scale`` [channels, groups].
+    ``input_grid`` is what the inputs of the weight's layer are rounded to, None where they stay float.
 
     Raises:
         ValueError: parts that do not fit each other, or a scale that is not positive and finite.
@@ -128,6 +154,7 @@ class QuantizedTensor:
     scheme: QuantizationScheme
     shape: tuple[int, ...]
     axis: int = 0
+    input_grid: InputGrid | None = None
 
     def __post_init__(self) -> None:
         channels, columns = self.shape[self.axis], self.columns

@@ -1,7 +1,8 @@
 """The weights of one component as a safetensors file, which alone says how each tensor is stored.
 
 A quantized tensor ``name`` is stored as ``name.packed`` and ``name.scale``; the file's metadata lists under
-``quantized`` its bits, granularity, group size, shape and axis.
+``quantized`` its bits, granularity, group size, shape and axis, and under ``input_grid`` the scale and zero
+point of its layer's inputs, where these are rounded too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_multimodal.errors import BundleError, MissingExtraError
-from mobile_multimodal.quantized_tensor import QuantizationScheme, QuantizedTensor
+from mobile_multimodal.quantized_tensor import InputGrid, QuantizationScheme, QuantizedTensor
 
 try:
     from safetensors import SafetensorError, safe_open
@@ -37,6 +38,8 @@ def write_weights(tensors: Mapping[str, StoredTensor]) -> bytes:
         if isinstance(tensor, QuantizedTensor):
             plain[f"{name}.packed"], plain[f"{name}.scale"] = tensor.packed, tensor.scale
             schemes[name] = {**vars(tensor.scheme), "shape": list(tensor.shape), "axis": tensor.axis}
+            if tensor.input_grid is not None:
+                schemes[name]["input_grid"] = vars(tensor.input_grid)
         else:
             plain[name] = np.ascontiguousarray(tensor)
     metadata = {METADATA: json.dumps(schemes, sort_keys=True)} if schemes else None
@@ -58,7 +61,9 @@ def read_weights(path: Path) -> dict[str, StoredTensor]:
             fields = dict(row)
             shape, axis = tuple(fields.pop("shape")), fields.pop("axis")
             packed, scale = plain.pop(f"{name}.packed"), plain.pop(f"{name}.scale")
-            tensors[name] = QuantizedTensor(packed, scale, QuantizationScheme(**fields), shape, axis)
+            inputs = fields.pop("input_grid", None)
+            grid = None if inputs is None else InputGrid(**inputs)
+            tensors[name] = QuantizedTensor(packed, scale, QuantizationScheme(**fields), shape, axis, grid)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise BundleError(f"{path} cannot be read: {exc}") from exc
     return {**plain, **tensors}

@@ -20,7 +20,8 @@ class PlannedTensor:
     """One tensor of a component and what becomes of it.
 
     ``role`` is None for vectors and tables that no recipe touches, ``scheme`` None for what stays as it
-    is, at ``bytes_before``.
+    is, at ``bytes_before``. ``input_method`` is how the grid of its layer's inputs is fitted, None where
+    they stay float.
     """
 
     component: str
@@ -30,6 +31,7 @@ class PlannedTensor:
     role: WeightRole | None
     scheme: QuantizationScheme | None
     algorithm: str
+    input_method: str | None = None
 
     @property
     def size(self) -> int:
@@ -76,10 +78,17 @@ def plan_quantization(bundle: ModelBundle, recipe: QuantizationRecipe) -> Sequen
             rule = None if role is None else recipe.rule_for(component.name, name, role.kind)
             plain = PlannedTensor(component.name, name, tensor.shape, tensor.nbytes, role, None, "")
             planned.append(plain)
-            if rule is not None:
+            if role is not None and rule is not None:
                 used.add(rule)
                 stored = PlannedTensor(
-                    component.name, name, tensor.shape, tensor.nbytes, role, rule.scheme, rule.algorithm
+                    component.name,
+                    name,
+                    tensor.shape,
+                    tensor.nbytes,
+                    role,
+                    rule.scheme,
+                    rule.algorithm,
+                    recipe.input_method(component.name, name, role.kind),
                 )
                 if stored.bytes_after < plain.bytes_after:
                     planned[-1] = stored

@@ -11,10 +11,18 @@ from typing import Any
 
 from mobile_multimodal.errors import UsageError
 from mobile_multimodal.quantized_tensor import QuantizationScheme
-from quantization.algorithms import ALGORITHMS
+from quantization.algorithms import ALGORITHMS, CALIBRATED
+from quantization.input_grids import METHODS
 from quantization.weight_roles import KINDS
 
-__all__ = ["SCHEMA_VERSION", "QuantizationRecipe", "QuantizationRule", "load_recipe", "recipe_names"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "InputRule",
+    "QuantizationRecipe",
+    "QuantizationRule",
+    "load_recipe",
+    "recipe_names",
+]
 
 SCHEMA_VERSION = 1
 PACKAGED = Path(__file__).parent / "recipes"
@@ -39,26 +47,64 @@ class QuantizationRule:
     def __post_init__(self) -> None:
         if unknown := set(self.kinds) - set(KINDS):
             raise ValueError(f"kind {min(unknown)!r} is none of {', '.join(KINDS)}")
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm {self.algorithm!r} is none of {', '.join(ALGORITHMS)}")
+        if self.algorithm not in (known := [*ALGORITHMS, *CALIBRATED]):
+            raise ValueError(f"algorithm {self.algorithm!r} is none of {', '.join(known)}")
 
     def matches(self, component: str, tensor: str, kind: str) -> bool:
         """Whether the rule speaks of this weight."""
-        return (
-            fnmatchcase(component, self.component)
-            and fnmatchcase(tensor, self.tensor)
-            and (not self.kinds or kind in self.kinds)
-        )
+        return _match(self, component, tensor, kind)
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """Inputs of the layers whose weights match are rounded to 8 bits, on a grid fitted by ``method``.
+
+    ``method`` None leaves them float.
+
+    Raises:
+        ValueError: an unknown kind or method.
+    """
+
+    component: str
+    tensor: str
+    method: str | None
+    kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.kinds) - set(KINDS):
+            raise ValueError(f"kind {min(unknown)!r} is none of {', '.join(KINDS)}")
+        if self.method is not None and self.method not in METHODS:
+            raise ValueError(f"method {self.method!r} is none of {', '.join(METHODS)}")
+
+    def matches(self, component: str, tensor: str, kind: str) -> bool:
+        """Whether the rule speaks of the layer of this weight."""
+        return _match(self, component, tensor, kind)
+
+
+def _match(rule: QuantizationRule | InputRule, component: str, tensor: str, kind: str) -> bool:
+    return (
+        fnmatchcase(component, rule.component)
+        and fnmatchcase(tensor, rule.tensor)
+        and (not rule.kinds or kind in rule.kinds)
+    )
 
 
 @dataclass(frozen=True)
 class QuantizationRecipe:
-    """Rules in order: the first that matches a weight decides; a weight that none matches stays float16."""
+    """Rules in order: the first that matches a weight decides; a weight that none matches stays float16.
+
+    The same goes for ``inputs``; inputs that none matches stay float.
+    """
 
     name: str
     rules: tuple[QuantizationRule, ...]
     alias: str = ""
     summary: str = ""
+    inputs: tuple[InputRule, ...] = ()
+
+    def input_method(self, component: str, tensor: str, kind: str) -> str | None:
+        """How the grid of this weight's inputs is fitted; None where they stay float."""
+        return next((rule.method for rule in self.inputs if rule.matches(component, tensor, kind)), None)
 
     def rule_for(self, component: str, tensor: str, kind: str) -> QuantizationRule | None:
         """The rule that decides over this weight; None where it stays as it is."""
@@ -102,10 +148,19 @@ def _from_json(row: Mapping[str, Any]) -> QuantizationRecipe:
     if (version := fields.pop("schema_version", None)) != SCHEMA_VERSION:
         raise ValueError(f"schema_version {version!r} is not {SCHEMA_VERSION}")
     rules = tuple(_rule_from_json(rule, number) for number, rule in enumerate(fields.pop("rules"), start=1))
+    inputs = tuple(_input_rule(rule, number) for number, rule in enumerate(fields.pop("inputs", ()), start=1))
     _refuse_unknown(fields, ("name", "alias", "summary"), "key")
     if not rules:
         raise ValueError("no rules")
-    return QuantizationRecipe(rules=rules, **fields)
+    return QuantizationRecipe(rules=rules, inputs=inputs, **fields)
+
+
+def _input_rule(row: Mapping[str, Any], number: int) -> InputRule:
+    _refuse_unknown(row, ("component", "tensor", "method", "kinds"), f"inputs {number}: key")
+    try:
+        return InputRule(row["component"], row["tensor"], row["method"], tuple(row.get("kinds", ())))
+    except ValueError as exc:
+        raise ValueError(f"inputs {number}: {exc}") from exc
 
 
 def _rule_from_json(row: Mapping[str, Any], number: int) -> QuantizationRule:

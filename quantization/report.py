@@ -13,7 +13,11 @@ __all__ = ["ComponentSummary", "QuantizationReport", "TensorReport", "summarize"
 
 @dataclass(frozen=True)
 class TensorReport:
-    """One tensor; ``sqnr_db`` is None where it was stored as it was, or differs in nothing."""
+    """One tensor; ``sqnr_db`` is None where it was stored as it was, or differs in nothing.
+
+    ``input_bits`` is what its layer's inputs are rounded to, None where they stay float: by the recipe, or
+    because no calibration picture reached the layer.
+    """
 
     component: str
     tensor: str
@@ -24,6 +28,7 @@ class TensorReport:
     bytes_before: int
     bytes_after: int
     sqnr_db: float | None
+    input_bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,32 +13,27 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.image_store import ImageStore
-from mobile_multimodal.config import ModelConfig, TextConfig, VisionConfig
+from exporters.onnx_exporter import export_onnx
+from mobile_multimodal.bundle import load_bundle
+from mobile_multimodal.config import TextConfig
 from mobile_multimodal.errors import MmllmError
+from quantization.recipe import load_recipe
 from training.adapt import AdaptOptions, adapt_model
 from training.build import add_reader, build_artifact, build_bundle
 from training.calibrate import calibrate_model, read_calibration
-from training.data import DRAWN, TrainingImages, caption_words, load_photos, read_rows, read_sentences
+from training.data import DRAWN, caption_words, read_rows, read_sentences
 from training.draw_pictures import draw_pictures
 from training.import_ocr import import_ocr
 from training.keywords import photo_texts, word_vocabulary
 from training.losses import SelfCritical, joint_loss
+from training.open_stage import model_config, open_pruned_stage, open_stage, shrink, training_images
 from training.own_figures import describe
 from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
+from training.quantization_aware import train_quantized
 from training.questions import build_question_file, build_sentence_questions
-from training.schedule import (
-    COCO_WEIGHTS,
-    DRAWN_PICTURES,
-    DRAWN_WEIGHTS,
-    FINETUNE,
-    FROZEN,
-    POLISH,
-    SELF_CRITICAL,
-)
-from training.stages import Stage, StageOptions, train_stage
-from training.validation import Validation
+from training.schedule import DRAWN_PICTURES, FINETUNE, FROZEN, INT2, POLISH, SELF_CRITICAL
+from training.stages import train_stage
 from training.words import WordOptions, load_words, named_backbone, train_words
 
 __all__: list[str] = []
@@ -53,17 +48,6 @@ Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Share = Annotated[float, typer.Option(help="Share of the photos of each segment: 0.01 for a trial.")]
 Models = Annotated[Path, typer.Option(help="Where the model's directories are written.")]
 DATA, RUN, MODELS = Path("shared/data"), Path("runs/base"), Path("mobile_multimodal/models/mmllm-base")
-
-
-def model_config(data: Path, run: Path) -> ModelConfig:
-    """The sizes of the default model; the number of its caption words follows from the data."""
-    vision = VisionConfig(num_words=len(word_vocabulary(data, run)))
-    return ModelConfig(vision=vision)
-
-
-def training_images(data: Path, run: Path) -> TrainingImages:
-    """The photos of the data folder, and the pictures drawn in the run's."""
-    return TrainingImages([ImageStore(data), ImageStore(run)])
 
 
 @app.command()
@@ -103,35 +87,6 @@ def pretrain(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: S
     pretrain_decoder(data, run, tokenizer, config, options, device)
 
 
-def open_stage(data: Path, run: Path, device: str, name: str) -> Stage:
-    """Data, vocabularies and validation photos of the stages with images."""
-    config = model_config(data, run)
-    _, names = load_words(run)
-    return Stage(
-        photos=load_photos(
-            data,
-            run / "questions.jsonl",
-            COCO_WEIGHTS[name],
-            drawn=run / DRAWN,
-            drawn_weight=DRAWN_WEIGHTS[name],
-            names=names,
-        ),
-        images=training_images(data, run),
-        names=[*read_class_names(), *word_vocabulary(data, run)],
-        run=run,
-        config=config,
-        tokenizer=train_tokenizer(data, run / "tokenizer.json", config.text),
-        validation=Validation.open(data, ImageStore(data), config.vision.image_size),
-        device=device,
-    )
-
-
-def shrink(options: StageOptions, share: float) -> StageOptions:
-    """The stage with this share of its photos, at least one batch a segment."""
-    photos = max(options.batch.photos, round(options.photos_per_segment * share))
-    return dataclasses.replace(options, photos_per_segment=photos)
-
-
 @app.command()
 def frozen(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Share = 1.0) -> None:
     """Captions and answers together; the encoder keeps its ImageNet weights."""
@@ -162,6 +117,27 @@ def polish(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Sha
     """Rewards go on, with Flickr8k and drawn pictures drawn more often."""
     stage = open_stage(data, run, device, "polish")
     train_stage(stage, run / "self_critical-best.pt", shrink(POLISH, share), SelfCritical.of(stage.photos))
+
+
+@app.command()
+def int2(
+    data: Data = DATA, run: Run = RUN, models: Models = MODELS, device: Device = "cpu", share: Share = 1.0
+) -> None:
+    """Train the built bundle on 2 bits, towards what it says in float; write it beside, as NAME-int2.
+
+    A trial (a share below 1) leaves its model in the run's folder.
+    """
+    source = load_bundle(models / "bundle")
+    stage, pruned = open_pruned_stage(data, run, device, "int2", source)
+    folder = models.parent if share >= 1 else run / "models"
+    output = folder / f"{models.name}-int2"
+    result, _ = train_quantized(
+        pruned, load_recipe("int2"), stage, shrink(INT2, share), output / "bundle", force=True
+    )
+    artifact = export_onnx(result.bundle, output / "onnx_int2", force=True)
+    for written in (result.bundle, artifact):
+        size = sum(entry.bytes for entry in written.manifest.files.values())
+        print(f"{written.directory}: {size / 1e6:.2f} MB, sha256 {written.sha256[:12]}")
 
 
 @app.command("import-ocr")
@@ -267,7 +243,9 @@ def everything(
     for stage in stages:
         stage(data, run, device, share)
     calibrate(data, run)
-    build(data, run, models if share >= 1 or models != MODELS else run / "models", force=True)
+    built = models if share >= 1 or models != MODELS else run / "models" / "mmllm-base"
+    build(data, run, built, force=True)
+    int2(data, run, built, device, share)
 
 
 def main() -> None:

@@ -32,7 +32,13 @@ from training.own_figures import AdaptReport, OwnValidation, write_card
 from training.own_pictures import OwnPicture, OwnPictures, split_pictures
 from training.stages import Stage, StageOptions, train_stage
 
-__all__ = ["AdaptOptions", "adapt_model"]
+__all__ = [
+    "AdaptOptions",
+    "adapt_model",
+    "fingerprint",
+    "own_validation",
+    "training_photos",
+]
 
 MEASURED = 100
 """At most so many of the pictures that are learned from are captioned for the figures."""
@@ -76,7 +82,7 @@ def _load_pixels(own: OwnPictures, rows: Sequence[OwnPicture], side: int) -> NDA
     return np.stack([preprocess(own.store.load(row.image, row.where).pixels, side) for row in rows])
 
 
-def _training_photos(own: OwnPictures, encoder: nn.Module, bundle: ModelBundle) -> list[TrainingPhoto]:
+def training_photos(own: OwnPictures, encoder: nn.Module, bundle: ModelBundle) -> list[TrainingPhoto]:
     """The pictures with the names that the encoder gives them before it learns from them."""
     config, backend = bundle.config, TorchBackend({"vision_encoder": encoder})
     photos = []
@@ -90,7 +96,8 @@ def _training_photos(own: OwnPictures, encoder: nn.Module, bundle: ModelBundle) 
     return photos
 
 
-def _validation(learned: OwnPictures, held_out: OwnPictures, side: int) -> OwnValidation:
+def own_validation(learned: OwnPictures, held_out: OwnPictures, side: int) -> OwnValidation:
+    """The held-out pictures, and some of those that are learned from, with their captions and questions."""
     parts = {"held_out": (held_out, held_out.rows), "learned": (learned, sample(learned.rows, MEASURED))}
     rows = [row for _, chosen in parts.values() for row in chosen]
     return OwnValidation(
@@ -105,7 +112,7 @@ def _validation(learned: OwnPictures, held_out: OwnPictures, side: int) -> OwnVa
     )
 
 
-def _fingerprint(parts: Sequence[OwnPictures], bundle: ModelBundle, options: AdaptOptions) -> str:
+def fingerprint(parts: Sequence[OwnPictures], bundle: ModelBundle, options: object) -> str:
     """What a run is resumed by: the same pictures, texts, options and start."""
     digest = hashlib.sha256(f"{bundle.sha256} {options}".encode())
     for own in parts:
@@ -181,13 +188,13 @@ def adapt_model(
     model = CaptionModel(config, bundle.tokenizer, bundle.class_names, 0.0)
     model.encoder.load_state_dict(modules["vision_encoder"].state_dict())
     model.decoder.load_state_dict(modules["text_decoder"].state_dict())
-    validation = _validation(learned, held_out, config.vision.image_size)
-    photos = _training_photos(learned, modules["vision_encoder"], bundle)
+    validation = own_validation(learned, held_out, config.vision.image_size)
+    photos = training_photos(learned, modules["vision_encoder"], bundle)
     print(f"{len(photos)} pictures to learn from, {options.passes(len(photos))} times each", flush=True)
     texts = bundle.tokenizer.encode_batch([text for photo in photos for text in photo.captions])
     if cut := sum(len(tokens) > MAX_CAPTION_TOKENS for tokens in texts):
         print(f"note: {cut} captions have more than {MAX_CAPTION_TOKENS} tokens; their ends are not learned")
-    run = output / f"checkpoints-{_fingerprint((learned, held_out), bundle, options)}"
+    run = output / f"checkpoints-{fingerprint((learned, held_out), bundle, options)}"
     start = run / "start.pt"
     save_checkpoint(start, model=model.state_dict())
     before = validation.measure(model.to(device))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobile_multimodal.quantized_tensor import QuantizationScheme, QuantizedTensor, to_channels
+from mobile_multimodal.quantized_tensor import QuantizedTensor
 from quantization.plan import PlannedTensor
 from quantization.quantize import quantize_tensor
 
@@ -98,5 +98,7 @@ def stored_weights(module: nn.Module) -> Mapping[str, QuantizedTensor]:
 def float_state(module: nn.Module) -> Mapping[str, Tensor]:
     """The parameters of a module that are not fake-quantized, by the names of the float module."""
     return {
-        name: value.detach().cpu() for name, value in module.state_dict().items() if "parametrizations." not in name
+        name: value.detach().cpu()
+        for name, value in module.state_dict().items()
+        if "parametrizations." not in name
     }

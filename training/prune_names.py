@@ -28,7 +28,9 @@ def names_shown(shown: Iterable[Sequence[int]], least: int) -> list[int]:
     return sorted(name for name, count in counts.items() if count >= least)
 
 
-def prune_names(bundle: ModelBundle, kept: Sequence[int], output: Path, *, force: bool = False) -> ModelBundle:
+def prune_names(
+    bundle: ModelBundle, kept: Sequence[int], output: Path, *, force: bool = False
+) -> ModelBundle:
     """Write the bundle with these of its classes and words alone; their logits stay what they were.
 
     Raises:
@@ -49,9 +51,7 @@ def prune_names(bundle: ModelBundle, kept: Sequence[int], output: Path, *, force
     for name, tensor in bundle.stored_weights(ENCODER).items():
         chosen = rows.get(name.rpartition(".")[0])
         weights[name] = tensor if chosen is None else _take(tensor, chosen, bundle)
-    config = replace(
-        bundle.config, vision=replace(vision, num_classes=len(classes), num_words=len(words))
-    )
+    config = replace(bundle.config, vision=replace(vision, num_classes=len(classes), num_words=len(words)))
     components = []
     contents: dict[str, Path | bytes] = {}
     for component in bundle.manifest.components:
@@ -82,5 +82,7 @@ def prune_names(bundle: ModelBundle, kept: Sequence[int], output: Path, *, force
 
 def _take(tensor: StoredTensor, rows: NDArray[np.int64], bundle: ModelBundle) -> NDArray[np.generic]:
     if isinstance(tensor, QuantizedTensor):
-        raise UsageError(f"{bundle.directory} is quantized ({bundle.recipe})", remedy="name the float16 bundle")
+        raise UsageError(
+            f"{bundle.directory} is quantized ({bundle.recipe})", remedy="name the float16 bundle"
+        )
     return tensor[rows]

@@ -1,26 +1,23 @@
-"""Quantization-aware training: a float bundle and a recipe → the bundle quantized, its weights trained for it."""
+"""Quantization-aware training: a float bundle and a recipe → a model trained on the recipe's grids."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from torch import nn
 
 from mobile_multimodal.backends.torch_backend import load_modules
 from mobile_multimodal.bundle import ModelBundle
-from mobile_multimodal.errors import DataError
+from mobile_multimodal.weight_files import StoredTensor
 from quantization.plan import PlannedTensor, plan_quantization
+from quantization.quantize import Prepared, QuantizationResult, quantize_bundle
 from quantization.recipe import QuantizationRecipe
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.distillation import Distillation
-from training.fake_quantization import fake_quantize
+from training.fake_quantization import fake_quantize, float_state, stored_weights
 from training.stages import Stage, StageOptions, train_stage
 
-__all__ = ["CAPTIONER", "caption_model", "prepare_captioner", "train_quantized"]
+__all__ = ["CAPTIONER", "caption_model", "learned_tensors", "prepare_captioner", "train_quantized"]
 
 CAPTIONER = {"vision_encoder": "encoder", "text_decoder": "decoder"}
 """The components that training reaches, and what the training model calls them."""
@@ -51,14 +48,21 @@ def prepare_captioner(model: CaptionModel, planned: Sequence[PlannedTensor]) -> 
 
 
 def train_quantized(
-    bundle: ModelBundle, recipe: QuantizationRecipe, stage: Stage, options: StageOptions
-) -> CaptionModel:
-    """Train the captioner of a float bundle on the recipe's grids, towards the float one.
+    bundle: ModelBundle,
+    recipe: QuantizationRecipe,
+    stage: Stage,
+    options: StageOptions,
+    output: Path,
+    *,
+    force: bool = False,
+) -> tuple[QuantizationResult, Mapping[str, float]]:
+    """Train the captioner of a float bundle on the recipe's grids, towards the float one; write the bundle.
 
-    Resumes from the stage's folder. Returns the best model on validation, its weights fake-quantized.
+    Training resumes from the stage's folder; the state that does best on validation is stored, and the text
+    reader as the recipe has it without training. Returns the result, and the figures of that state.
 
     Raises:
-        UsageError: as :func:`~quantization.plan.plan_quantization`.
+        UsageError: as :func:`~quantization.quantize.quantize_bundle`.
         DataError: a checkpoint is damaged.
     """
     planned = plan_quantization(bundle, recipe)
@@ -77,4 +81,16 @@ def train_quantized(
     model = caption_model(bundle)
     prepare_captioner(model, planned)
     model.load_state_dict(state["model"])
-    return model
+    prepared = Prepared(learned=learned_tensors(model))
+    result = quantize_bundle(bundle, recipe, output, prepared=prepared, force=force)
+    return result, state["figures"]
+
+
+def learned_tensors(model: CaptionModel) -> dict[str, dict[str, StoredTensor]]:
+    """What the fake-quantized captioner is stored as, by component: packed weights, the rest in float16."""
+    learned: dict[str, dict[str, StoredTensor]] = {}
+    for component, part in CAPTIONER.items():
+        network = model.get_submodule(part)
+        halves = {name: value.half().numpy() for name, value in float_state(network).items()}
+        learned[component] = {**halves, **stored_weights(network)}
+    return learned

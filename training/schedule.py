@@ -7,7 +7,16 @@ from dataclasses import replace
 from training.batches import BatchOptions
 from training.stages import StageOptions
 
-__all__ = ["COCO_WEIGHTS", "DRAWN_PICTURES", "DRAWN_WEIGHTS", "FINETUNE", "FROZEN", "POLISH", "SELF_CRITICAL"]
+__all__ = [
+    "COCO_WEIGHTS",
+    "DRAWN_PICTURES",
+    "DRAWN_WEIGHTS",
+    "FINETUNE",
+    "FROZEN",
+    "INT2",
+    "POLISH",
+    "SELF_CRITICAL",
+]
 
 DRAWN_PICTURES = 2200
 FROZEN = StageOptions(name="frozen", segments=6, photos_per_segment=6000, peak_lr=6e-4, seed=1)
@@ -37,6 +46,20 @@ SELF_CRITICAL = StageOptions(
 )
 # The rewards of COCO have by then moved words away from Flickr8k's photos and from drawn pictures.
 POLISH = replace(SELF_CRITICAL, name="polish", segments=4, photos_per_segment=4500, peak_lr=6e-5, seed=5)
-COCO_WEIGHTS = {"frozen": 3.0, "finetune": 3.0, "self_critical": 2.0, "polish": 1.6}
-DRAWN_WEIGHTS = {"frozen": 0.5, "finetune": 0.5, "self_critical": 0.5, "polish": 1.0}
+INT2 = StageOptions(
+    name="int2",
+    segments=6,
+    photos_per_segment=6000,
+    peak_lr=1e-3,
+    encoder_lr=1e-3,
+    warmup=20,
+    weight_decay=0.0,
+    dropout=0.0,
+    average_decay=0.995,
+    # The teacher sees what the student sees, so little needs to be hidden from either.
+    batch=BatchOptions(photos=24, captions_per_photo=1, min_crop=0.7, hide_names=0.05, drop_names=0.05),
+    seed=7,
+)
+COCO_WEIGHTS = {"frozen": 3.0, "finetune": 3.0, "self_critical": 2.0, "polish": 1.6, "int2": 2.0}
+DRAWN_WEIGHTS = {"frozen": 0.5, "finetune": 0.5, "self_critical": 0.5, "polish": 1.0, "int2": 1.0}
 """How often a drawn picture comes for a photo of Flickr8k: with 2,200 of them a twentieth to a tenth."""

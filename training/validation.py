@@ -65,8 +65,7 @@ class Validation:
 
     def measure(self, model: CaptionModel) -> dict[str, float]:
         """CIDEr-D (× 100) by source, answer accuracy in %, and the score that checkpoints are chosen by."""
-        with parametrize.cached():
-            captions, answers = self.write(model)
+        captions, answers = self.write(model)
         figures: dict[str, float] = {}
         for source in sorted(set(self.sources)):
             chosen = [i for i, name in enumerate(self.sources) if name == source]
@@ -82,6 +81,11 @@ class Validation:
 
     def write(self, model: CaptionModel) -> tuple[list[str], list[str]]:
         """A caption of each photo with references, and the answer to each question."""
+        # Fake-quantized weights do not change meanwhile.
+        with parametrize.cached():
+            return self._write_all(model)
+
+    def _write_all(self, model: CaptionModel) -> tuple[list[str], list[str]]:
         backend = TorchBackend({"vision_encoder": model.encoder, "text_decoder": model.decoder})
         features = self._encode(backend)
         captioned = np.arange(len(self.references))

@@ -18,12 +18,14 @@ def info(
     backend: BackendName = "onnxruntime",
     as_json: AsJson = False,
 ) -> int:
-    """Show a model's recipe, components, sizes and hash."""
+    """Show a model's recipe, components, sizes, hash, and what each runtime does with its weights."""
     from mmllm_cli.console import print_json
     from mmllm_cli.info_output import print_info
+    from mmllm_cli.scheme_table import scheme_facts
     from mobile_multimodal.model import MobileMultiModalLLM
 
-    found = MobileMultiModalLLM(model, backend=backend).get_model_info()
+    opened = MobileMultiModalLLM(model, backend=backend)
+    found = {**opened.get_model_info(), **scheme_facts(opened.bundle)}
     if as_json:
         print_json(found)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -26,29 +27,120 @@ def quantize(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the predicted sizes and write nothing.")
     ] = False,
+    calibration_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration-data", metavar="DIR", help="Pictures that int4 is fitted to: 32 or more, any kind."
+        ),
+    ] = None,
+    calibration_pictures: Annotated[
+        int,
+        typer.Option("--calibration-pictures", min=32, metavar="N", help="At most N of them, by name."),
+    ] = 64,
+    finetune: Annotated[
+        Path | None,
+        typer.Option(
+            "--finetune",
+            metavar="FILE.jsonl",
+            help="Train on captioned pictures: see docs/own-data.md.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, metavar="N", help="Passes of --finetune over the pictures.")
+    ] = 10,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     tensors: Annotated[bool, typer.Option("--tensors", help="One line for every tensor too.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE.png", help="Draw the SQNR of every quantized weight."),
+    ] = None,
+    eval_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--eval-data",
+            metavar="DIR",
+            help="Compare float and quantized on captions_val.jsonl, vqa_val.jsonl and drawn pages.",
+        ),
+    ] = None,
+    eval_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--eval-limit", min=2, metavar="N", help="At most N photos, questions and pages of --eval-data."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Store a bundle's weights in fewer bits (needs the export extra)."""
-    from mmllm_cli.console import print_json, progress
+    from mmllm_cli.console import print_json, print_note, progress
+    from mmllm_cli.output_files import write_whole
     from mmllm_cli.quantize_output import print_quantization
-    from mobile_multimodal.bundle import find_model, load_bundle
+    from mmllm_cli.quantize_plot import check_plot, draw_sqnr
+    from mmllm_cli.quantize_quality import (
+        prepare_quality_check,
+        print_quality,
+        quality_json,
+        run_quality_check,
+    )
+    from mobile_multimodal.bundle import check_output, find_model, load_bundle
     from mobile_multimodal.errors import UsageError
+    from quantization.calibration import find_pictures
     from quantization.quantize import predict, quantize_bundle
     from quantization.recipe import load_recipe
 
     if output is None and not dry_run:
         raise UsageError("nowhere to write to", remedy="give -o DIR, or --dry-run")
+    if finetune is not None and (dry_run or calibration_data is not None):
+        raise UsageError(
+            "--finetune trains instead of calibrating or predicting",
+            remedy="leave --dry-run and --calibration-data out",
+        )
+    if dry_run and (plot is not None or eval_data is not None):
+        raise UsageError(
+            "--dry-run quantizes nothing that could be plotted or compared",
+            remedy="leave --plot and --eval-data out, or --dry-run",
+        )
+    if eval_limit is not None and eval_data is None:
+        raise UsageError("--eval-limit is for --eval-data", remedy="give --eval-data DIR too")
+    if plot is not None:
+        check_plot(plot)
     chosen = load_recipe(recipe)
     source = load_bundle(find_model(bundle, "torch"))
+    pictures: tuple[Path, ...] = ()
+    skipped: Mapping[str, str] = {}
+    if calibration_data is not None:
+        found = find_pictures(calibration_data, calibration_pictures)
+        pictures, skipped = found.good, found.broken
+        for name, reason in skipped.items():
+            print_note(f"calibration picture {name} is skipped: {reason}")
+    check = None
+    if eval_data is not None and output is not None:
+        check_output(output, force=force)  # before the data is read and the pages are drawn
+        check = prepare_quality_check(source, eval_data, eval_limit)
     if output is None or dry_run:
         report = predict(source, chosen)
+    elif finetune is not None:
+        from mmllm_cli.quantize_finetune import run_finetune
+
+        report = run_finetune(source, chosen, finetune, output, epochs=epochs, force=force)
     else:
         with progress("quantizing", wanted=not as_json) as bar:
-            report = quantize_bundle(source, chosen, output, force=force, progress=bar.show).report
-    if as_json:
-        print_json({**report.to_json(), "output": None if dry_run else str(output)})
-    else:
+            report = quantize_bundle(
+                source, chosen, output, pictures=pictures, force=force, progress=bar.show
+            ).report
+    document = {**report.to_json(), "output": None if dry_run else str(output)}
+    if calibration_data is not None:
+        document["calibration"] = {"pictures": len(pictures), "skipped": dict(skipped)}
+    if not as_json:
         print_quantization(report, None if dry_run else output, tensors=tensors)
+    if plot is not None:
+        write_whole(plot, draw_sqnr(report))
+        document["plot"] = str(plot)
+    if check is not None and output is not None:
+        with progress("comparing", wanted=not as_json) as bar:
+            comparison = run_quality_check(check, output, bar.show)
+        document["quality"] = quality_json(comparison)
+        if not as_json:
+            print_quality(comparison)
+    if as_json:
+        print_json(document)
     return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mobile_multimodal.backends import Array
 from mobile_multimodal.errors import BundleError, MissingExtraError
+from mobile_multimodal.quantized_tensor import InputGrid, QuantizedTensor
 
 try:
     import torch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mobile_multimodal.bundle import ModelBundle
     from mobile_multimodal.config import ModelConfig
 
-__all__ = ["TorchBackend", "build_module", "load_modules", "open_torch_backend"]
+__all__ = ["TorchBackend", "build_module", "load_modules", "open_torch_backend", "round_inputs"]
 
 OUTPUTS = {
     "vision_encoder": ("image_key", "image_value", "class_logits"),
@@ -111,6 +112,26 @@ def load_modules(bundle: ModelBundle) -> dict[str, nn.Module]:
     return modules
 
 
+def round_inputs(modules: Mapping[str, nn.Module], bundle: ModelBundle) -> None:
+    """Let every layer whose inputs the bundle rounds to a grid do so, in place."""
+    for component, module in modules.items():
+        for name, tensor in bundle.stored_weights(component).items():
+            if isinstance(tensor, QuantizedTensor) and tensor.input_grid is not None:
+                layer = module.get_submodule(name.removesuffix(".weight"))
+                layer.register_forward_pre_hook(_rounding(tensor.input_grid))
+
+
+def _rounding(grid: InputGrid) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...]]:
+    def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        scale, zero = grid.scale, grid.zero_point
+        rounded = torch.fake_quantize_per_tensor_affine(inputs[0], scale, zero, 0, 255)
+        return (rounded, *inputs[1:])
+
+    return hook
+
+
 def open_torch_backend(bundle: ModelBundle, threads: int | None = None) -> TorchBackend:
-    """The reference backend of a bundle."""
-    return TorchBackend(load_modules(bundle), threads)
+    """The reference backend of a bundle; layers whose inputs are stored as rounded do round them."""
+    modules = load_modules(bundle)
+    round_inputs(modules, bundle)
+    return TorchBackend(modules, threads)

@@ -1,0 +1,86 @@
+"""The stages' data as it lies in the data folder and the run's: photos, names, vocabularies, validation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from benchmarks.image_store import ImageStore
+from mobile_multimodal.bundle import ModelBundle
+from mobile_multimodal.config import ModelConfig, VisionConfig
+from training.data import DRAWN, TrainingImages, load_photos
+from training.keywords import word_vocabulary
+from training.prepare import read_class_names, train_tokenizer
+from training.prune_names import names_shown, prune_names
+from training.schedule import COCO_WEIGHTS, DRAWN_WEIGHTS
+from training.stages import Stage, StageOptions
+from training.validation import Validation
+from training.words import load_words
+
+__all__ = ["model_config", "open_pruned_stage", "open_stage", "shrink", "training_images"]
+
+FEWEST_PHOTOS = 2
+"""A name that fewer training photos show is not worth its bytes in the smallest model."""
+
+
+def model_config(data: Path, run: Path) -> ModelConfig:
+    """The sizes of the default model; the number of its caption words follows from the data."""
+    vision = VisionConfig(num_words=len(word_vocabulary(data, run)))
+    return ModelConfig(vision=vision)
+
+
+def training_images(data: Path, run: Path) -> TrainingImages:
+    """The photos of the data folder, and the pictures drawn in the run's."""
+    return TrainingImages([ImageStore(data), ImageStore(run)])
+
+
+def open_stage(data: Path, run: Path, device: str, name: str) -> Stage:
+    """Data, vocabularies and validation photos of the stages with images."""
+    config = model_config(data, run)
+    _, names = load_words(run)
+    return Stage(
+        photos=load_photos(
+            data,
+            run / "questions.jsonl",
+            COCO_WEIGHTS[name],
+            drawn=run / DRAWN,
+            drawn_weight=DRAWN_WEIGHTS[name],
+            names=names,
+        ),
+        images=training_images(data, run),
+        names=[*read_class_names(), *word_vocabulary(data, run)],
+        run=run,
+        config=config,
+        tokenizer=train_tokenizer(data, run / "tokenizer.json", config.text),
+        validation=Validation.open(data, ImageStore(data), config.vision.image_size),
+        device=device,
+    )
+
+
+def shrink(options: StageOptions, share: float) -> StageOptions:
+    """The stage with this share of its photos, at least one batch a segment."""
+    photos = max(options.batch.photos, round(options.photos_per_segment * share))
+    return dataclasses.replace(options, photos_per_segment=photos)
+
+
+def open_pruned_stage(
+    data: Path, run: Path, device: str, name: str, source: ModelBundle
+) -> tuple[Stage, ModelBundle]:
+    """A stage that trains ``source`` without the names that hardly any photo shows, and that bundle.
+
+    Names are matched by their texts; one that the run's vocabulary does not have cannot be judged and stays.
+    """
+    stage = open_stage(data, run, device, name)
+    place = {text: index for index, text in enumerate(source.class_names)}
+    texts = [[stage.names[index] for index in photo.names] for photo in stage.photos]
+    shown = [[place[text] for text in row if text in place] for row in texts]
+    unjudged = {index for text, index in place.items() if text not in set(stage.names)}
+    kept = sorted({*names_shown(shown, FEWEST_PHOTOS), *unjudged})
+    pruned = prune_names(source, kept, run / "pruned", force=True)
+    index_of = {text: index for index, text in enumerate(pruned.class_names)}
+    photos = [
+        dataclasses.replace(photo, names=tuple(index_of[text] for text in row if text in index_of))
+        for photo, row in zip(stage.photos, texts, strict=True)
+    ]
+    stage = dataclasses.replace(stage, photos=photos, names=pruned.class_names, config=pruned.config)
+    return stage, pruned
