@@ -62,7 +62,7 @@ MEANINGS = {
     "matrix": "what activations are multiplied by in a MatMul, both sizes multiples of 128",
     "other": "every other weight: matrices of other sizes or in a Gemm, convolutions, embeddings",
     UNPACKS_AT_LOAD: "packed in the file alone; held and computed in float32",
-    ROUNDS_INPUTS: "packed in the file alone; what a layer reads is rounded to 8 bits, then computed in float32",
+    ROUNDS_INPUTS: "packed in the file alone; inputs are rounded to 8 bits, then computed in float32",
     RUNS_AT_2_BITS: "packed in memory too and multiplied so, the activations rounded to 8 bits",
 }
 """Words of a cell that need more words."""

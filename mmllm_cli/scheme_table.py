@@ -28,7 +28,7 @@ def scheme_facts(bundle: ModelBundle) -> dict[str, Any]:
     if bundle.manifest.kind == "bundle":
         source, stored = "stored weights", stored_schemes(bundle)
     elif (named := recipe_schemes(bundle.recipe)) is not None:
-        source, stored = "packaged recipe", named
+        source, stored = "recipe", named
     else:
         source, stored = "whole table: no packaged recipe", {row.stored_as for row in SCHEME_SUPPORT}
     return {"schemes_from": source, "scheme_support": [row.to_json() for row in support_of(stored)]}

@@ -41,6 +41,11 @@ class ObservedInputs:
 Fit = Callable[[ObservedInputs], tuple[float, float]]
 
 
+def _with_zero(seen: ObservedInputs) -> tuple[float, float]:
+    """The whole range and 0, which every grid holds."""
+    return min(seen.low, 0.0), max(seen.high, 1e-8)
+
+
 def _whole(seen: ObservedInputs) -> tuple[float, float]:
     """Nothing is clipped."""
     return seen.low, seen.high
@@ -54,7 +59,7 @@ def _percentile(seen: ObservedInputs) -> tuple[float, float]:
 
 def _least_squares(seen: ObservedInputs) -> tuple[float, float]:
     """The share of the whole range with the least squared error."""
-    values, low, high = seen.values, seen.low, seen.high
+    values, low, high = seen.values, *_with_zero(seen)
 
     def error(clip: float) -> float:
         grid = _grid(low * clip, high * clip)
@@ -69,7 +74,7 @@ def _entropy(seen: ObservedInputs) -> tuple[float, float]:
 
     Migacz, "8-bit inference with TensorRT" (GTC 2017), on the range with its own two ends.
     """
-    low, high = seen.low, max(seen.high, seen.low + 1e-8)
+    low, high = _with_zero(seen)
     counts, edges = np.histogram(seen.values, BINS, (low, high))
     centers = (edges[:-1] + edges[1:]) / 2
 

@@ -12,12 +12,16 @@ from pathlib import Path
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.errors import UsageError
 from mobile_multimodal.weight_files import StoredTensor, write_weights
-from quantization.calibration import InputStatistics, Progress, calibrate
-from quantization.recipe import QuantizationRecipe, QuantizationRule
-from quantization.sensitivity import Candidate, WeightCandidates, empty_tensor, measure_sensitivity
-from quantization.weight_roles import weight_roles
+from quantization.recipe import MIXED, QuantizationRecipe, QuantizationRule
+from quantization.sensitivity import (
+    Candidate,
+    WeightCandidates,
+    empty_tensor,
+    look_at_every_layer,
+    measure_sensitivity,
+)
 
-__all__ = ["MixedPlan", "assign_bits", "look_at_every_layer", "mixed_recipe"]
+__all__ = ["MixedPlan", "assign_bits", "mixed_recipe"]
 
 MIB = 2**20
 MANIFEST_MARGIN = 2048
@@ -48,23 +52,14 @@ class _Step:
 def mixed_recipe(bundle: ModelBundle, pictures: Sequence[Path], budget_bytes: int) -> QuantizationRecipe:
     """The recipe for this bundle whose result has at most ``budget_bytes`` in all its files.
 
-    One rule a weight. To quantize without looking at the pictures again, call :func:`look_at_every_layer`,
-    ``measure_sensitivity`` and :func:`assign_bits` one by one.
+    One rule a weight. To quantize without looking at the pictures again, call its three steps one by one and
+    hand the statistics on.
 
     Raises:
         UsageError: a budget below the smallest possible, a bundle that is quantized already, or an artifact.
     """
     weights = measure_sensitivity(bundle, look_at_every_layer(bundle, pictures))
     return assign_bits(bundle, weights, budget_bytes).recipe
-
-
-def look_at_every_layer(
-    bundle: ModelBundle, pictures: Sequence[Path], *, progress: Progress | None = None
-) -> dict[tuple[str, str], InputStatistics]:
-    """What the inputs of all weights are like that calibration can look at."""
-    names = [part.name for part in bundle.manifest.components]
-    wanted = [(name, tensor) for name in names for tensor in weight_roles(name, bundle.config)]
-    return calibrate(bundle, wanted, pictures, progress=progress)
 
 
 def assign_bits(bundle: ModelBundle, weights: Sequence[WeightCandidates], budget_bytes: int) -> MixedPlan:
@@ -107,7 +102,7 @@ def assign_bits(bundle: ModelBundle, weights: Sequence[WeightCandidates], budget
         for weight, candidate in zip(ordered, chosen, strict=True)
     )
     return MixedPlan(
-        QuantizationRecipe(f"mixed_{budget_bytes / MIB:.2f}mib", rules),
+        QuantizationRecipe(f"{MIXED}_{budget_bytes / MIB:.2f}mib", rules),
         size_after(count),
         math.fsum(candidate.noise for candidate in chosen),
     )

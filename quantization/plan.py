@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.errors import UsageError
 from mobile_multimodal.quantized_tensor import QuantizationScheme, QuantizedTensor
-from quantization.recipe import QuantizationRecipe
+from quantization.recipe import QuantizationRecipe, QuantizationRule
 from quantization.weight_roles import WeightRole, weight_roles
 
 __all__ = ["PlannedTensor", "plan_quantization"]
@@ -65,7 +65,7 @@ def plan_quantization(bundle: ModelBundle, recipe: QuantizationRecipe) -> Sequen
             remedy="name the bundle that it was exported from",
         )
     planned = []
-    used = set()
+    fitting: set[QuantizationRule] = set()
     for component in bundle.manifest.components:
         roles = weight_roles(component.name, bundle.config)
         for name, tensor in sorted(bundle.stored_weights(component.name).items()):
@@ -75,11 +75,12 @@ def plan_quantization(bundle: ModelBundle, recipe: QuantizationRecipe) -> Sequen
                     remedy="name the float16 bundle",
                 )
             role = roles.get(name)
+            if role is not None:
+                fitting.update(rule for rule in recipe.rules if rule.matches(component.name, name, role.kind))
             rule = None if role is None else recipe.rule_for(component.name, name, role.kind)
             plain = PlannedTensor(component.name, name, tensor.shape, tensor.nbytes, role, None, "")
             planned.append(plain)
             if role is not None and rule is not None:
-                used.add(rule)
                 stored = PlannedTensor(
                     component.name,
                     name,
@@ -92,10 +93,11 @@ def plan_quantization(bundle: ModelBundle, recipe: QuantizationRecipe) -> Sequen
                 )
                 if stored.bytes_after < plain.bytes_after:
                     planned[-1] = stored
-    # A rule that leaves weights alone may be there for other models; one that quantizes is meant to.
-    if idle := [rule for rule in recipe.rules if rule.scheme is not None and rule not in used]:
+    # A rule that leaves weights alone may be there for other models; one that quantizes is meant to. One that
+    # others go before may be there for components that this model lacks.
+    if idle := [rule for rule in recipe.rules if rule.scheme is not None and rule not in fitting]:
         raise UsageError(
-            f"recipe {recipe.name}: no weight is left for the rule {idle[0].component} {idle[0].tensor}",
+            f"recipe {recipe.name}: no weight fits the rule {idle[0].component} {idle[0].tensor}",
             remedy="mmllm info BUNDLE lists the components",
         )
     return planned

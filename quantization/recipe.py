@@ -16,6 +16,7 @@ from quantization.input_grids import METHODS
 from quantization.weight_roles import KINDS
 
 __all__ = [
+    "MIXED",
     "SCHEMA_VERSION",
     "InputRule",
     "QuantizationRecipe",
@@ -26,6 +27,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 PACKAGED = Path(__file__).parent / "recipes"
+MIXED = "mixed"
+"""The recipe that is made for one bundle and one size, by ``quantization.mixed``."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,13 @@ def load_recipe(name: str) -> QuantizationRecipe:
     """A packaged recipe by name or alias, or one from a JSON file.
 
     Raises:
-        UsageError: no such recipe or file, or a file with an unknown key, a wrong value or another schema.
+        UsageError: no such recipe or file, a file with an unknown key, a wrong value or another schema, or
+            ``mixed``, which is no recipe until a bundle and a size are known.
     """
+    if name == MIXED:
+        raise UsageError(
+            "recipe 'mixed' is made for a size", remedy="give --target-size-mib N and --calibration-data DIR"
+        )
     packaged = recipe_names()
     by_alias = {alias: recipe for recipe, alias in packaged.items()}
     if name in packaged or name in by_alias:
@@ -132,7 +140,7 @@ def load_recipe(name: str) -> QuantizationRecipe:
     if path.suffix == ".json" and path.is_file():
         return _read(path)
     known = ", ".join(f"{recipe} ({alias})" for recipe, alias in packaged.items())
-    raise UsageError(f"unknown recipe {name!r}", remedy=f"one of {known}, or a .json file")
+    raise UsageError(f"unknown recipe {name!r}", remedy=f"one of {known}, {MIXED}, or a .json file")
 
 
 def _read(path: Path) -> QuantizationRecipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,21 @@ from numpy.typing import NDArray
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.quantized_tensor import QuantizationScheme, QuantizedTensor, to_channels
 from mobile_multimodal.weight_files import StoredTensor, write_weights
-from quantization.calibration import InputStatistics
+from quantization.calibration import InputStatistics, calibrate
 from quantization.plan import PlannedTensor, plan_quantization
 from quantization.quantize import quantize_tensor
-from quantization.recipe import QuantizationRecipe, QuantizationRule
+from quantization.recipe import MIXED, QuantizationRecipe, QuantizationRule
 
-__all__ = ["Candidate", "WeightCandidates", "empty_tensor", "measure_sensitivity", "noise_to_signal"]
+__all__ = [
+    "Candidate",
+    "WeightCandidates",
+    "empty_tensor",
+    "look_at_every_layer",
+    "measure_sensitivity",
+    "noise_to_signal",
+]
 
-EVERY_WEIGHT = QuantizationRecipe("mixed", (QuantizationRule("*", "*", QuantizationScheme(8)),))
+EVERY_WEIGHT = QuantizationRecipe(MIXED, (QuantizationRule("*", "*", QuantizationScheme(8)),))
 GROUP_SIZE = 32
 Progress = Callable[[int, int], None]
 
@@ -39,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class WeightCandidates:
-    """A weight and the ways to store it, widest first: each takes fewer bytes than those before and is noisier.
+    """A weight and the ways to store it, widest first: each takes fewer bytes and is noisier than the last.
 
     ``axis`` is that of its output channels.
     """
@@ -49,6 +57,19 @@ class WeightCandidates:
     shape: tuple[int, ...]
     axis: int
     candidates: tuple[Candidate, ...]
+
+
+def look_at_every_layer(
+    bundle: ModelBundle, pictures: Sequence[Path], *, progress: Progress | None = None
+) -> dict[tuple[str, str], InputStatistics]:
+    """What the inputs of all weights are like that calibration can look at.
+
+    Raises:
+        UsageError: a bundle that is quantized already, or an artifact.
+    """
+    planned = plan_quantization(bundle, EVERY_WEIGHT)
+    wanted = [(tensor.component, tensor.tensor) for tensor in planned if tensor.role is not None]
+    return calibrate(bundle, wanted, pictures, progress=progress)
 
 
 def measure_sensitivity(
@@ -79,16 +100,15 @@ def measure_sensitivity(
 
 
 def noise_to_signal(
-    matrix: NDArray[np.float32], restored: NDArray[np.float32], inputs: InputStatistics | None, *, bias: bool
+    matrix: NDArray[np.float32], restored: NDArray[np.float32], inputs: InputStatistics | None
 ) -> float:
     """E|(W - Ŵ) x|² / E|W x|² of [channels, columns]; without ``inputs``, |W - Ŵ|² / |W|².
 
-    With a ``bias``, the mean of what is lost does not count: quantization moves it there.
+    A layer whose outputs are all zero has no noise, whatever becomes of its weight.
     """
-    signal = _power(matrix, None if inputs is None else inputs.moment)
-    spread = None if inputs is None else inputs.covariance if bias else inputs.moment
-    # A layer that gives nothing but zeros has no signal, and rounding it adds no noise.
-    return max(_power(matrix - restored, spread), 0.0) / max(signal, float(np.finfo(np.float64).tiny))
+    moment = None if inputs is None else inputs.moment
+    signal = _power(matrix, moment)
+    return max(_power(matrix - restored, moment), 0.0) / signal if signal > 0 else 0.0
 
 
 def empty_tensor(shape: tuple[int, ...], axis: int, scheme: QuantizationScheme) -> QuantizedTensor:
@@ -126,7 +146,6 @@ def _candidates(
     assert tensor.role is not None
     weight = stored[tensor.tensor]
     assert not isinstance(weight, QuantizedTensor)
-    bias = tensor.tensor.removesuffix("weight") + "bias" in stored
     matrix = to_channels(weight.astype(np.float32), tensor.role.axis)
     candidates = [Candidate(None, "min_max", 0.0, len(write_weights({tensor.tensor: weight})))]
     for scheme, algorithm in _schemes(tensor.role.kind, seen=inputs is not None):
@@ -137,7 +156,7 @@ def _candidates(
             Candidate(
                 scheme,
                 algorithm,
-                noise_to_signal(matrix, restored, inputs, bias=bias),
+                noise_to_signal(matrix, restored, inputs),
                 len(write_weights({tensor.tensor: empty})),
             )
         )

@@ -18,7 +18,17 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 
 
 @pytest.fixture(scope="session")
-def tiny_artifacts(tiny_bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def tiny_pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """As few pictures as calibration asks for, alone in their folder."""
+    from tests.tiny import write_tiny_pictures
+
+    return write_tiny_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def tiny_artifacts(
+    tiny_bundle: ModelBundle, tiny_pictures: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The same model exported for ONNX Runtime, by recipe."""
     from exporters.onnx_exporter import export_onnx
     from quantization.quantize import quantize_bundle
@@ -27,6 +37,7 @@ def tiny_artifacts(tiny_bundle: ModelBundle, tmp_path_factory: pytest.TempPathFa
     root = tmp_path_factory.mktemp("artifacts")
     artifacts = {"float32": export_onnx(tiny_bundle, root / "float32").directory}
     for recipe in ("weight_only_wi8_afp32", "weight_only_wi4_g32_afp32"):
-        quantized = quantize_bundle(tiny_bundle, load_recipe(recipe), root / f"{recipe}_bundle").bundle
+        output = root / f"{recipe}_bundle"
+        quantized = quantize_bundle(tiny_bundle, load_recipe(recipe), output, pictures=tiny_pictures).bundle
         artifacts[recipe] = export_onnx(quantized, root / recipe).directory
     return artifacts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 from mobile_multimodal.backends.torch_backend import build_module
@@ -55,3 +57,13 @@ def write_tiny_bundle(output: Path, *, seed: int = 0) -> ModelBundle:
         components=tuple(components),
         tool_versions={},
     )
+
+
+def write_tiny_pictures(folder: Path, *, count: int = 32, seed: int = 0) -> tuple[Path, ...]:
+    """Pictures of coloured patches, no two alike, to calibrate on."""
+    rng = np.random.default_rng(seed)
+    paths = tuple(folder / f"patches_{number:02}.png" for number in range(count))
+    for path in paths:
+        patches = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(patches).resize((72, 60), Image.Resampling.BILINEAR).save(path)
+    return paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +18,18 @@ def quantize(
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option("--recipe", metavar="NAME|FILE", help="int8, int4, a full name, or a .json file."),
+        typer.Option(
+            "--recipe", metavar="NAME|FILE", help="int8, int4, mixed, a full name, or a .json file."
+        ),
     ] = "int8",
+    target_size_mib: Annotated[
+        float | None,
+        typer.Option(
+            "--target-size-mib",
+            metavar="N",
+            help="For the recipe mixed: all files together take at most N MiB.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the new bundle is written.")
     ] = None,
@@ -30,7 +39,9 @@ def quantize(
     calibration_data: Annotated[
         Path | None,
         typer.Option(
-            "--calibration-data", metavar="DIR", help="Pictures that int4 is fitted to: 32 or more, any kind."
+            "--calibration-data",
+            metavar="DIR",
+            help="Pictures that int4 and mixed are fitted to: 32 or more.",
         ),
     ] = None,
     calibration_pictures: Annotated[
@@ -71,8 +82,9 @@ def quantize(
     as_json: AsJson = False,
 ) -> int:
     """Store a bundle's weights in fewer bits (needs the export extra)."""
-    from mmllm_cli.console import print_json, print_note, progress
+    from mmllm_cli.console import print_json, progress
     from mmllm_cli.output_files import write_whole
+    from mmllm_cli.quantize_inputs import check_recipe_options, prepare_inputs
     from mmllm_cli.quantize_output import print_quantization
     from mmllm_cli.quantize_plot import check_plot, draw_sqnr
     from mmllm_cli.quantize_quality import (
@@ -83,9 +95,7 @@ def quantize(
     )
     from mobile_multimodal.bundle import check_output, find_model, load_bundle
     from mobile_multimodal.errors import UsageError
-    from quantization.calibration import find_pictures
     from quantization.quantize import predict, quantize_bundle
-    from quantization.recipe import load_recipe
 
     if output is None and not dry_run:
         raise UsageError("nowhere to write to", remedy="give -o DIR, or --dry-run")
@@ -103,33 +113,39 @@ def quantize(
         raise UsageError("--eval-limit is for --eval-data", remedy="give --eval-data DIR too")
     if plot is not None:
         check_plot(plot)
-    chosen = load_recipe(recipe)
+    check_recipe_options(recipe, target_size_mib, calibration_data, finetune)
+    if output is not None and not dry_run:
+        check_output(output, force=force)  # before pictures are looked at, and data is read and drawn
     source = load_bundle(find_model(bundle, "torch"))
-    pictures: tuple[Path, ...] = ()
-    skipped: Mapping[str, str] = {}
-    if calibration_data is not None:
-        found = find_pictures(calibration_data, calibration_pictures)
-        pictures, skipped = found.good, found.broken
-        for name, reason in skipped.items():
-            print_note(f"calibration picture {name} is skipped: {reason}")
     check = None
     if eval_data is not None and output is not None:
-        check_output(output, force=force)  # before the data is read and the pages are drawn
         check = prepare_quality_check(source, eval_data, eval_limit)
+    inputs = prepare_inputs(
+        source,
+        recipe,
+        target_size_mib=target_size_mib,
+        calibration_data=calibration_data,
+        most=calibration_pictures,
+        quiet=as_json,
+    )
     if output is None or dry_run:
-        report = predict(source, chosen)
+        report = predict(source, inputs.recipe)
     elif finetune is not None:
         from mmllm_cli.quantize_finetune import run_finetune
 
-        report = run_finetune(source, chosen, finetune, output, epochs=epochs, force=force)
+        report = run_finetune(source, inputs.recipe, finetune, output, epochs=epochs, force=force)
     else:
         with progress("quantizing", wanted=not as_json) as bar:
             report = quantize_bundle(
-                source, chosen, output, pictures=pictures, force=force, progress=bar.show
+                source,
+                inputs.recipe,
+                output,
+                pictures=inputs.pictures,
+                prepared=inputs.prepared,
+                force=force,
+                progress=bar.show,
             ).report
-    document = {**report.to_json(), "output": None if dry_run else str(output)}
-    if calibration_data is not None:
-        document["calibration"] = {"pictures": len(pictures), "skipped": dict(skipped)}
+    document = {**report.to_json(), "output": None if dry_run else str(output), **inputs.json}
     if not as_json:
         print_quantization(report, None if dry_run else output, tensors=tensors)
     if plot is not None:

@@ -46,6 +46,12 @@ OTHERS = (
 PLACES = {"every": MATRICES + OTHERS, "matrix": MATRICES, "other": OTHERS}
 
 
+def is_spoken_of(shape: tuple[int, ...], weights: str) -> bool:
+    """Whether a row about weights of this kind speaks of one of this shape in a linear layer."""
+    fits = len(shape) == 2 and all(size % 128 == 0 for size in shape)
+    return weights == "every" or fits == (weights == "matrix")
+
+
 def random_tensor(place: Place, scheme: QuantizationScheme) -> QuantizedTensor:
     rng = np.random.default_rng(1)
     channels = place.shape[place.axis]

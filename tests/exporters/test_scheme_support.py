@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from exporters.onnx_exporter import OPSET, capture
+from exporters.onnx_exporter import OPSET
 from exporters.onnx_weights import OPSETS, store_weights
 from exporters.scheme_support import (
     ROUNDS_INPUTS,
@@ -31,15 +30,15 @@ from exporters.scheme_support import (
 from mobile_multimodal.backends.torch_backend import load_modules, round_inputs
 from mobile_multimodal.bundle import ModelBundle, save_directory
 from mobile_multimodal.numerics import sqnr_db
-from mobile_multimodal.quantized_tensor import InputGrid, QuantizationScheme, QuantizedTensor
+from mobile_multimodal.quantized_tensor import InputGrid, QuantizedTensor
 from mobile_multimodal.weight_files import write_weights
 from quantization.quantize import quantize_bundle
 from quantization.recipe import QuantizationRecipe, QuantizationRule
 from tests.exporters.graphs_in_memory import (
-    MATRICES,
     PLACES,
     Place,
     float_model,
+    is_spoken_of,
     optimized_graphs,
     random_tensor,
 )
@@ -150,21 +149,31 @@ def onnx_holds_float32(row: SchemeSupport, request: pytest.FixtureRequest, folde
 
 
 def torch_unpacks(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
-    loaded_as_dequantized(row, in_one_scheme(row, request, folder))
+    for layer, x in loaded_layers(row, request, folder):
+        assert torch.equal(layer(x), layer.forward(x))
 
 
 def torch_rounds_inputs(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
-    bundle = with_grids(in_one_scheme(row, request, folder), folder / "static")
-    modules = loaded_as_dequantized(row, bundle)
-    round_inputs(modules, bundle)
-    layers = [x for x in modules["text_decoder"].modules() if isinstance(x, torch.nn.Linear)]
-    assert layers
-    for layer in layers:
-        x = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(1))
+    for layer, x in loaded_layers(row, request, folder):
         levels = GRID.quantize(x.numpy()).astype(np.float32) - GRID.zero_point
         # A module's forward knows nothing of what was hooked in ahead of it.
         assert torch.equal(layer(x), layer.forward(torch.from_numpy(levels * np.float32(GRID.scale))))
         assert not torch.equal(layer(x), layer.forward(x))
+
+
+def loaded_layers(
+    row: SchemeSupport, request: pytest.FixtureRequest, folder: Path
+) -> list[tuple[torch.nn.Linear, torch.Tensor]]:
+    """The decoder's linear layers as the torch backend has them, each with an input."""
+    bundle = in_one_scheme(row, request, folder)
+    if row.stored_as.rounds_inputs:
+        bundle = with_grids(bundle, folder / "static")
+    modules = loaded_as_dequantized(row, bundle)
+    round_inputs(modules, bundle)
+    layers = [x for x in modules["text_decoder"].modules() if isinstance(x, torch.nn.Linear)]
+    assert layers
+    seed = torch.Generator().manual_seed(1)
+    return [(layer, torch.randn(3, layer.in_features, generator=seed)) for layer in layers]
 
 
 def in_one_scheme(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> ModelBundle:
@@ -211,11 +220,6 @@ def loaded_as_dequantized(row: SchemeSupport, bundle: ModelBundle) -> dict[str, 
     return modules
 
 
-def is_spoken_of(shape: tuple[int, ...], weights: str) -> bool:
-    fits = len(shape) == 2 and all(size % 128 == 0 for size in shape)
-    return weights == "every" or fits == (weights == "matrix")
-
-
 def torch_holds_float32(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
     bundle: ModelBundle = request.getfixturevalue("tiny_bundle")
     for component, module in load_modules(bundle).items():
@@ -248,47 +252,3 @@ def test_a_cell_that_is_said_to_be_tested_is_true(
     row: SchemeSupport, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     CHECKS[row.runtime, row.behaviour](row, request, tmp_path)
-
-
-def test_in_whole_graphs_only_matrices_of_2_bits_stay_packed(
-    tiny_artifacts: dict[str, Path], tmp_path: Path
-) -> None:
-    for recipe, artifact in tiny_artifacts.items():
-        files = {path.stem: path for path in artifact.glob("*.onnx")}
-        assert files, recipe
-        for component, model in optimized_graphs(files, tmp_path)[1].items():
-            packed = {n.input[1] for n in model.graph.node if n.op_type == "MatMulNBits"}
-            others = [t for t in model.graph.initializer if len(t.dims) > 1 and t.name not in packed]
-            assert {t.data_type for t in others} == {TensorProto.FLOAT}, (recipe, component)
-
-
-def test_in_a_whole_decoder_the_linear_layers_run_at_2_bits(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
-    scheme = QuantizationScheme(2)
-    recipe = QuantizationRecipe(
-        "two_bits", (QuantizationRule("text_decoder", "*", scheme, kinds=("linear",)),)
-    )
-    bundle = quantize_bundle(tiny_bundle, recipe, tmp_path / "bundle").bundle
-    weights = bundle.stored_weights("text_decoder")
-    quantized = {name: x for name, x in weights.items() if isinstance(x, QuantizedTensor)}
-    model = capture("text_decoder", load_modules(bundle)["text_decoder"], bundle.config, OPSETS[2])
-    store_weights(model, quantized)
-    onnx.save_model(model, tmp_path / "text_decoder.onnx")
-    _, graphs = optimized_graphs({"text_decoder": tmp_path / "text_decoder.onnx"}, tmp_path)
-    ops = Counter(node.op_type for node in graphs["text_decoder"].graph.node)
-    fitting = [name for name, x in quantized.items() if is_spoken_of(x.shape, "matrix")]
-    assert ops["MatMulNBits"] == len(fitting) > 5
-    assert ops["DequantizeLinear"] == 0
-
-
-def test_the_look_into_memory_sees_what_stays_packed(tmp_path: Path) -> None:
-    """Without the backend's settings ONNX Runtime unpacks at every call, and the file it keeps says so."""
-    tensor = random_tensor(MATRICES[0], QuantizationScheme(8))
-    model = float_model(MATRICES[0], tensor.dequantize().T, OPSET)
-    store_weights(model, {"weight": tensor})
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(tmp_path / "kept.onnx")
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    kept = onnx.load(tmp_path / "kept.onnx").graph
-    assert {node.op_type for node in kept.node} & {"DequantizeLinear", "MatMulNBits"}
-    assert {t.data_type for t in kept.initializer} & {TensorProto.INT8, TensorProto.UINT8}

@@ -213,7 +213,7 @@ def test_an_unknown_recipe_lists_the_known() -> None:
 
 def test_a_rule_that_fits_nothing_is_an_error(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     typo = QuantizationRecipe("mine", (QuantizationRule("text_decodr", "*", QuantizationScheme(8)),))
-    with pytest.raises(UsageError, match="no weight is left for the rule text_decodr"):
+    with pytest.raises(UsageError, match="no weight fits the rule text_decodr"):
         quantize_bundle(tiny_bundle, typo, tmp_path / "q")
 
 
