@@ -49,6 +49,11 @@ def print_quantization(report: QuantizationReport, output: Path | None, *, tenso
     header = ("component", "bits", "bits/weight", "MiB before", "predicted", "file MiB", "SQNR dB")
     for line in aligned([header, *rows, total]):
         print_text(line)
+    if untrained := sum(row.bits == 2 and row.algorithm != "trained" for row in report.tensors):
+        print_note(
+            f"{untrained} weights in 2 bits were not trained for that, which most models do not survive: "
+            "give --finetune FILE.jsonl, or see what is left with --eval-data DIR"
+        )
     share = 100 * report.bytes_after / report.bytes_before
     if output is None:
         print_note(f"{report.recipe}: predicted {share:.1f} % of the bytes; nothing was written (--dry-run)")

@@ -118,13 +118,13 @@ def calibrate(
     recognizer's, where nothing is written) is missing.
     """
     gathered: dict[Key, _Sums] = {}
-    generator = torch.Generator().manual_seed(seed)
 
     def watch(key: Key, layer: nn.Module) -> Hook | None:
         if not (isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)):
             return None
         gathered[key] = _Sums(layer.weight[0].numel())
-        return _gather(gathered[key], generator)
+        # One each: what is drawn of a map must not depend on which other weights are wanted.
+        return _gather(gathered[key], torch.Generator().manual_seed(seed))
 
     _work(bundle, wanted, watch, pictures, progress)
     return {key: sums.statistics() for key, sums in gathered.items() if sums.count}

@@ -171,7 +171,8 @@ def _quantize_layer(
     weight = written[planned.tensor]
     assert not isinstance(weight, QuantizedTensor)
     key = planned.component, planned.tensor
-    inputs = known.statistics.get(key)
+    # Statistics that the recipe does not ask for change nothing: they may be there from choosing it.
+    inputs = known.statistics.get(key) if planned.algorithm in CALIBRATED else None
     bias = planned.tensor.removesuffix("weight") + "bias"
     if inputs is None:
         quantized = quantize_tensor(weight, planned)

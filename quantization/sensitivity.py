@@ -82,7 +82,7 @@ def measure_sensitivity(
 
     Weights without ``statistics`` (embeddings, depthwise filters, networks that no picture reached) are
     judged by their own error, and are not offered 2 bits. For speed, weights that are to be rounded by a
-    calibrated algorithm are judged by what plain rounding does to them, which is never less.
+    calibrated algorithm are judged by what plain rounding does to them, which is seldom better.
 
     Raises:
         UsageError: a bundle that is quantized already, or an artifact.
@@ -104,9 +104,9 @@ def noise_to_signal(
 ) -> float:
     """E|(W - Ŵ) x|² / E|W x|² of [channels, columns]; without ``inputs``, |W - Ŵ|² / |W|².
 
-    A layer whose outputs are all zero has no noise, whatever becomes of its weight.
+    So it is for a layer whose outputs were all zero, too; a weight of zeros has no noise.
     """
-    moment = None if inputs is None else inputs.moment
+    moment = None if inputs is None or _power(matrix, inputs.moment) <= 0 else inputs.moment
     signal = _power(matrix, moment)
     return max(_power(matrix - restored, moment), 0.0) / signal if signal > 0 else 0.0
 

@@ -13,20 +13,20 @@ from typing import Annotated
 import torch
 import typer
 
-from exporters.onnx_exporter import export_onnx
 from mobile_multimodal.bundle import load_bundle
 from mobile_multimodal.config import TextConfig
 from mobile_multimodal.errors import MmllmError
 from quantization.recipe import load_recipe
 from training.adapt import AdaptOptions, adapt_model
 from training.build import add_reader, build_artifact, build_bundle
+from training.build_quantized import build_quantized
 from training.calibrate import calibrate_model, read_calibration
 from training.data import DRAWN, caption_words, read_rows, read_sentences
 from training.draw_pictures import draw_pictures
 from training.import_ocr import import_ocr
 from training.keywords import photo_texts, word_vocabulary
 from training.losses import SelfCritical, joint_loss
-from training.open_stage import model_config, open_pruned_stage, open_stage, shrink, training_images
+from training.open_stage import model_config, open_stage, prune_stage, shrink, training_images
 from training.own_figures import describe
 from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
@@ -128,14 +128,11 @@ def int2(
     A trial (a share below 1) leaves its model in the run's folder.
     """
     source = load_bundle(models / "bundle")
-    stage, pruned = open_pruned_stage(data, run, device, "int2", source)
-    folder = models.parent if share >= 1 else run / "models"
-    output = folder / f"{models.name}-int2"
-    result, _ = train_quantized(
-        pruned, load_recipe("int2"), stage, shrink(INT2, share), output / "bundle", force=True
-    )
-    artifact = export_onnx(result.bundle, output / "onnx_int2", force=True)
-    for written in (result.bundle, artifact):
+    stage, pruned = prune_stage(open_stage(data, run, device, "int2"), source)
+    recipe, name = load_recipe("int2"), f"{models.name}-int2"
+    prepared, _ = train_quantized(pruned, recipe, stage, shrink(INT2, share))
+    folder = (models.parent if share >= 1 else run / "models") / name
+    for written in build_quantized(pruned, recipe, prepared, name, data, run, folder):
         size = sum(entry.bytes for entry in written.manifest.files.values())
         print(f"{written.directory}: {size / 1e6:.2f} MB, sha256 {written.sha256[:12]}")
 

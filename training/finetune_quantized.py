@@ -10,7 +10,7 @@ from pathlib import Path
 from mobile_multimodal.backends.torch_backend import load_modules
 from mobile_multimodal.bundle import ModelBundle, check_output
 from mobile_multimodal.errors import UsageError
-from quantization.quantize import QuantizationResult
+from quantization.quantize import QuantizationResult, quantize_bundle
 from quantization.recipe import QuantizationRecipe
 from training.adapt import fingerprint, own_validation, training_photos
 from training.data import TrainingImages
@@ -79,7 +79,10 @@ def finetune_quantized(
         device="cpu",
     )
     before = validation.measure(caption_model(bundle))
-    result, figures = train_quantized(bundle, recipe, stage, options, output, force=force)
+    prepared, figures = train_quantized(bundle, recipe, stage, options)
+    # What the confidence of the float model was worth does not hold for this one.
+    raw = replace(bundle, config=replace(bundle.config, calibration={}))
+    result = quantize_bundle(raw, recipe, output, prepared=prepared, force=force)
     shutil.rmtree(checkpoints)
     return FinetuneReport(result, len(photos), len(held_out.rows), before, figures)
 

@@ -17,7 +17,7 @@ from training.stages import Stage, StageOptions
 from training.validation import Validation
 from training.words import load_words
 
-__all__ = ["model_config", "open_pruned_stage", "open_stage", "shrink", "training_images"]
+__all__ = ["model_config", "open_stage", "prune_stage", "shrink", "training_images"]
 
 FEWEST_PHOTOS = 2
 """A name that fewer training photos show is not worth its bytes in the smallest model."""
@@ -63,24 +63,21 @@ def shrink(options: StageOptions, share: float) -> StageOptions:
     return dataclasses.replace(options, photos_per_segment=photos)
 
 
-def open_pruned_stage(
-    data: Path, run: Path, device: str, name: str, source: ModelBundle
-) -> tuple[Stage, ModelBundle]:
-    """A stage that trains ``source`` without the names that hardly any photo shows, and that bundle.
+def prune_stage(stage: Stage, source: ModelBundle) -> tuple[Stage, ModelBundle]:
+    """The stage, to train ``source`` without the names that hardly any photo shows, and that bundle.
 
-    Names are matched by their texts; one that the run's vocabulary does not have cannot be judged and stays.
+    Names are matched by their texts; one that the stage does not have cannot be judged and stays.
     """
-    stage = open_stage(data, run, device, name)
     place = {text: index for index, text in enumerate(source.class_names)}
     texts = [[stage.names[index] for index in photo.names] for photo in stage.photos]
     shown = [[place[text] for text in row if text in place] for row in texts]
-    unjudged = {index for text, index in place.items() if text not in set(stage.names)}
+    judged = set(stage.names)
+    unjudged = {index for text, index in place.items() if text not in judged}
     kept = sorted({*names_shown(shown, FEWEST_PHOTOS), *unjudged})
-    pruned = prune_names(source, kept, run / "pruned", force=True)
+    pruned = prune_names(source, kept, stage.run / "pruned", force=True)
     index_of = {text: index for index, text in enumerate(pruned.class_names)}
     photos = [
         dataclasses.replace(photo, names=tuple(index_of[text] for text in row if text in index_of))
         for photo, row in zip(stage.photos, texts, strict=True)
     ]
-    stage = dataclasses.replace(stage, photos=photos, names=pruned.class_names, config=pruned.config)
-    return stage, pruned
+    return dataclasses.replace(stage, photos=photos, names=pruned.class_names, config=pruned.config), pruned

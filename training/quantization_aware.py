@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from mobile_multimodal.backends.torch_backend import load_modules
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.weight_files import StoredTensor
 from quantization.plan import PlannedTensor, plan_quantization
-from quantization.quantize import Prepared, QuantizationResult, quantize_bundle
+from quantization.quantize import Prepared
 from quantization.recipe import QuantizationRecipe
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -48,21 +47,16 @@ def prepare_captioner(model: CaptionModel, planned: Sequence[PlannedTensor]) -> 
 
 
 def train_quantized(
-    bundle: ModelBundle,
-    recipe: QuantizationRecipe,
-    stage: Stage,
-    options: StageOptions,
-    output: Path,
-    *,
-    force: bool = False,
-) -> tuple[QuantizationResult, Mapping[str, float]]:
-    """Train the captioner of a float bundle on the recipe's grids, towards the float one; write the bundle.
+    bundle: ModelBundle, recipe: QuantizationRecipe, stage: Stage, options: StageOptions
+) -> tuple[Prepared, Mapping[str, float]]:
+    """Train the captioner of a float bundle on the recipe's grids, towards the float one.
 
-    Training resumes from the stage's folder; the state that does best on validation is stored, and the text
-    reader as the recipe has it without training. Returns the result, and the figures of that state.
+    Training resumes from the stage's folder. Returns what :func:`~quantization.quantize.quantize_bundle` is
+    to store, of the state that did best on validation, and that state's figures. The text reader does not
+    train.
 
     Raises:
-        UsageError: as :func:`~quantization.quantize.quantize_bundle`.
+        UsageError: as :func:`~quantization.plan.plan_quantization`.
         DataError: a checkpoint is damaged.
     """
     planned = plan_quantization(bundle, recipe)
@@ -81,9 +75,7 @@ def train_quantized(
     model = caption_model(bundle)
     prepare_captioner(model, planned)
     model.load_state_dict(state["model"])
-    prepared = Prepared(learned=learned_tensors(model))
-    result = quantize_bundle(bundle, recipe, output, prepared=prepared, force=force)
-    return result, state["figures"]
+    return Prepared(learned=learned_tensors(model)), state["figures"]
 
 
 def learned_tensors(model: CaptionModel) -> dict[str, dict[str, StoredTensor]]:

@@ -25,16 +25,20 @@ from mobile_multimodal.model import open_backend
 from mobile_multimodal.prompts import build_prompts, task_tokens
 from mobile_multimodal.results import GenerationConfig, TaskRequest
 from mobile_multimodal.tokenizer import Tokenizer
+from quantization.recipe import load_recipe
 from training.batches import Batch, BatchOptions, BatchSource, make_batches
 from training.build import add_reader, build_artifact, build_bundle
+from training.build_quantized import build_quantized
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.data import DRAWN, TrainingImages, encode_sequence, load_photos
 from training.import_encoder import find_encoder_weights
 from training.keywords import photo_texts
 from training.losses import CaptionReward, SelfCritical, joint_loss
+from training.open_stage import prune_stage
 from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
+from training.quantization_aware import train_quantized
 from training.questions import build_sentence_questions
 from training.stages import Stage, StageOptions, train_stage
 from training.validation import Validation
@@ -399,3 +403,33 @@ def test_weights_that_float16_cannot_hold_are_not_shipped(
             tmp_path / "x.pt", stage.tokenizer, CONFIG, NAMES, {}, tmp_path / "out", card=None, force=False
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_smallest_model_is_pruned_trained_and_built(
+    stage: Stage, trained: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "trial"
+    source = build_bundle(
+        trained, stage.tokenizer, CONFIG, NAMES, {}, folder / "bundle", card=None, force=False
+    )
+    named = [dataclasses.replace(photo, names=(5, 1001, 1006)) for photo in stage.photos]
+    shown = [dataclasses.replace(named[0], names=(7, 1001)), *named[1:]]
+    small, pruned = prune_stage(dataclasses.replace(stage, photos=shown, run=tmp_path / "run"), source)
+    assert pruned.class_names == (NAMES[5], "blue", "yellow")
+    assert [photo.names for photo in small.photos[:2]] == [(1,), (0, 1, 2)]
+    recipe = load_recipe("int2")
+    options = dataclasses.replace(OPTIONS, name="int2", segments=1, photos_per_segment=4, dropout=0.0)
+    prepared, figures = train_quantized(pruned, recipe, small, options)
+    assert figures["score"] >= 0
+    built = build_quantized(pruned, recipe, prepared, "trial-int2", data, small.run, folder / "int2")
+    assert [path.directory.name for path in built] == ["bundle", "onnx_int2"]
+    for bundle in built:
+        assert bundle.config.name == "trial-int2"
+        assert bundle.recipe == "weight_only_wi2_afp32"
+        assert set(bundle.config.calibration) == {"caption", "vqa"}
+    pixels = np.zeros((1, 64, 64, 3), np.uint8)
+    torch_logits, onnx_logits = (
+        open_backend(bundle, name, 1).run("vision_encoder", {"pixel_values": pixels})["class_logits"]
+        for bundle, name in zip(built, ("torch", "onnxruntime"), strict=True)
+    )
+    assert np.allclose(torch_logits, onnx_logits, atol=1e-3)
