@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmllm_cli.console import print_note, print_text
 from mmllm_cli.tables import aligned
+from quantization.recipe import MIXED
 from quantization.report import QuantizationReport, TensorReport
 
 __all__ = ["print_quantization"]
@@ -50,9 +51,12 @@ def print_quantization(report: QuantizationReport, output: Path | None, *, tenso
     for line in aligned([header, *rows, total]):
         print_text(line)
     if untrained := sum(row.bits == 2 and row.algorithm != "trained" for row in report.tensors):
+        # What mixed chooses for one bundle cannot be trained.
+        mixed = report.recipe.startswith(f"{MIXED}_")
+        better = "ask for more MiB" if mixed else "give --finetune FILE.jsonl"
         print_note(
             f"{untrained} weights in 2 bits were not trained for that, which most models do not survive: "
-            "give --finetune FILE.jsonl, or see what is left with --eval-data DIR"
+            f"{better}, or see what is left with --eval-data DIR"
         )
     share = 100 * report.bytes_after / report.bytes_before
     if output is None:

@@ -137,10 +137,15 @@ def test_quantized_weights_stay_near_the_float_model(
 
 @pytest.mark.parametrize("recipe", ["weight_only_wi8_afp32", "weight_only_wi4_g32_afp32"])
 def test_the_artifact_says_what_the_quantized_bundle_says(
-    tiny_bundle: ModelBundle, tiny_artifacts: dict[str, Path], tmp_path: Path, recipe: str
+    tiny_bundle: ModelBundle,
+    tiny_pictures: tuple[Path, ...],
+    tiny_artifacts: dict[str, Path],
+    tmp_path: Path,
+    recipe: str,
 ) -> None:
     """The same weights under torch and under ONNX Runtime: only the order of sums differs."""
-    bundle = quantize_bundle(tiny_bundle, load_recipe(recipe), tmp_path / "bundle").bundle
+    output = tmp_path / "bundle"
+    bundle = quantize_bundle(tiny_bundle, load_recipe(recipe), output, pictures=tiny_pictures).bundle
     pixels = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     ours = open_backend(bundle, "torch", 1).run("vision_encoder", {"pixel_values": pixels})
     theirs = open_backend(load_bundle(tiny_artifacts[recipe]), "onnxruntime", 1).run(
