@@ -104,7 +104,7 @@ def export_onnx(bundle: ModelBundle, output: Path, *, force: bool = False) -> Mo
     """Write an artifact for ONNX Runtime from a bundle: quantized weights as they are, others in float32.
 
     Raises:
-        UsageError: bits that the writer does not store, an output that exists or is the bundle itself.
+        UsageError: an output that exists or is the bundle itself.
         BundleError: weights that do not fit the bundle's config.json, or an output that cannot be written.
         MissingExtraError: safetensors is not installed.
     """

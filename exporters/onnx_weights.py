@@ -18,14 +18,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mobile_multimodal.errors import UsageError
 from mobile_multimodal.quantized_tensor import InputGrid, QuantizedTensor, from_channels, pack
 
-__all__ = ["BITS", "OPSETS", "store_weights"]
+__all__ = ["OPSETS", "store_weights"]
 
 MICROSOFT = "com.microsoft"
-BITS = (2, 4, 8)
-"""What this writer stores."""
 INTEGERS = {2: (TensorProto.INT2, 0xAA), 4: (TensorProto.INT4, 0x88)}
 """Type of packed values, and what turns each one's sign bit around: ONNX stores two's complement."""
 OPSETS = {2: 25}
@@ -45,19 +42,16 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
     The exporter renames weights and turns matrices around, so they are found by what they hold.
 
     Raises:
-        UsageError: a number of bits that this writer does not store.
-        ValueError: a weight that the graph does not hold: it was captured from other weights.
+        ValueError: a weight that the graph does not hold: it was captured from other weights; or bits that
+            its operator set does not know.
     """
     graph = model.graph
+    opset = max(entry.version for entry in model.opset_import if not entry.domain)
     wanted: dict[Fingerprint, tuple[QuantizedTensor, bool]] = {}
     missing = {}
     for name, tensor in tensors.items():
-        if tensor.scheme.bits not in BITS:
-            known = " or ".join(map(str, BITS))
-            raise UsageError(
-                f"{name} has {tensor.scheme.bits} bits, the ONNX writer stores {known}",
-                remedy="quantize with another recipe",
-            )
+        if OPSETS.get(tensor.scheme.bits, 0) > opset:
+            raise ValueError(f"{name} has {tensor.scheme.bits} bits, which opset {opset} does not know")
         weight = tensor.dequantize()
         missing[name] = {_fingerprint(weight), _fingerprint(weight.T)}
         if weight.ndim == 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmllm_cli.console import print_note
@@ -16,7 +17,14 @@ __all__ = ["run_finetune"]
 
 
 def run_finetune(
-    source: ModelBundle, recipe: QuantizationRecipe, data: Path, output: Path, *, epochs: int, force: bool
+    source: ModelBundle,
+    recipe: QuantizationRecipe,
+    data: Path,
+    output: Path,
+    *,
+    epochs: int,
+    pictures: Sequence[Path],
+    force: bool,
 ) -> QuantizationReport:
     """Quantize by training, and say what that is worth on pictures that were held out.
 
@@ -26,7 +34,9 @@ def run_finetune(
     """
     # The training log goes to standard error: standard output holds the result alone.
     with contextlib.redirect_stdout(sys.stderr):
-        tuned = finetune_quantized(source, recipe, data, output, epochs=epochs, force=force)
+        tuned = finetune_quantized(
+            source, recipe, data, output, epochs=epochs, pictures=pictures, force=force
+        )
     shown = ", ".join(
         f"{name.removesuffix('_held_out')} {value:.1f} in float, {tuned.figures[name]:.1f} quantized"
         for name, value in tuned.float_figures.items()

@@ -144,13 +144,23 @@ def quantize_bundle(
     return QuantizationResult(saved, _report(bundle, recipe.name, rows, saved))
 
 
-def prepare(bundle: ModelBundle, recipe: QuantizationRecipe, pictures: Sequence[Path]) -> Prepared:
+def prepare(
+    bundle: ModelBundle,
+    recipe: QuantizationRecipe,
+    pictures: Sequence[Path],
+    learned: Mapping[str, Mapping[str, StoredTensor]] | None = None,
+) -> Prepared:
     """Calibrate what the recipe asks for: second moments for its algorithms, grids for rounded inputs.
+
+    ``learned`` tensors, by component, are ready already and ask for nothing.
 
     Raises:
         UsageError: the recipe asks for something and there are no pictures; as :func:`plan_quantization`.
     """
-    planned = plan_quantization(bundle, recipe)
+    ready = {} if learned is None else learned
+    planned = [
+        row for row in plan_quantization(bundle, recipe) if row.tensor not in ready.get(row.component, {})
+    ]
     wanted = [(row.component, row.tensor) for row in planned if row.algorithm in CALIBRATED]
     methods = {(row.component, row.tensor): row.input_method for row in planned if row.input_method}
     if (wanted or methods) and not pictures:
@@ -161,6 +171,7 @@ def prepare(bundle: ModelBundle, recipe: QuantizationRecipe, pictures: Sequence[
     return Prepared(
         statistics=calibrate(bundle, wanted, pictures) if wanted else {},
         grids={key: fit_grid(values, methods[key]) for key, values in seen.items()},
+        learned=ready,
     )
 
 

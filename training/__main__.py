@@ -26,7 +26,7 @@ from training.draw_pictures import draw_pictures
 from training.import_ocr import import_ocr
 from training.keywords import photo_texts, word_vocabulary
 from training.losses import SelfCritical, joint_loss
-from training.open_stage import model_config, open_stage, prune_stage, shrink, training_images
+from training.open_stage import drawn_pages, model_config, open_stage, prune_stage, shrink, training_images
 from training.own_figures import describe
 from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
@@ -130,9 +130,10 @@ def int2(
     source = load_bundle(models / "bundle")
     stage, pruned = prune_stage(open_stage(data, run, device, "int2"), source)
     recipe, name = load_recipe("int2"), f"{models.name}-int2"
-    prepared, _ = train_quantized(pruned, recipe, stage, shrink(INT2, share))
+    learned, _ = train_quantized(pruned, recipe, stage, shrink(INT2, share))
     folder = (models.parent if share >= 1 else run / "models") / name
-    for written in build_quantized(pruned, recipe, prepared, name, data, run, folder):
+    pages = drawn_pages(run)
+    for written in build_quantized(pruned, recipe, learned, pages, name, data, run, folder):
         size = sum(entry.bytes for entry in written.manifest.files.values())
         print(f"{written.directory}: {size / 1e6:.2f} MB, sha256 {written.sha256[:12]}")
 

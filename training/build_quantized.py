@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from exporters.onnx_exporter import export_onnx
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.model import MobileMultiModalLLM
-from quantization.quantize import Prepared, quantize_bundle
+from quantization.quantize import prepare, quantize_bundle
 from quantization.recipe import QuantizationRecipe
 from training.calibrate import calibrate_model, read_calibration
+from training.quantization_aware import LearnedTensors
 
 __all__ = ["build_quantized"]
 
@@ -19,7 +21,8 @@ __all__ = ["build_quantized"]
 def build_quantized(
     source: ModelBundle,
     recipe: QuantizationRecipe,
-    prepared: Prepared,
+    learned: LearnedTensors,
+    pictures: Sequence[Path],
     name: str,
     data: Path,
     run: Path,
@@ -28,11 +31,13 @@ def build_quantized(
     """Write ``output/bundle`` and ``output/onnx_RECIPE`` under ``name``, replacing what is there.
 
     Fewer bits make a model surer of itself, or less sure, so that the confidence of ``source`` is measured
-    anew, on the artifact: an uncalibrated copy is written to the run's folder first.
+    anew, on the artifact: an uncalibrated copy is written to the run's folder first. What is not
+    ``learned``, the text reader, is fitted to ``pictures``.
 
     Raises:
         DataError: the validation data cannot be read.
     """
+    prepared = prepare(source, recipe, pictures, learned)
 
     def write(config: ModelConfig, folder: Path) -> tuple[ModelBundle, ModelBundle]:
         renamed = replace(source, config=config)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mobile_multimodal.backends.torch_backend import load_modules
 from mobile_multimodal.bundle import ModelBundle, check_output
 from mobile_multimodal.errors import UsageError
-from quantization.quantize import QuantizationResult, quantize_bundle
+from quantization.algorithms import CALIBRATED
+from quantization.plan import plan_quantization
+from quantization.quantize import QuantizationResult, prepare, quantize_bundle
 from quantization.recipe import QuantizationRecipe
 from training.adapt import fingerprint, own_validation, training_photos
 from training.data import TrainingImages
 from training.own_pictures import split_pictures
-from training.quantization_aware import caption_model, train_quantized
+from training.quantization_aware import CAPTIONER, caption_model, train_quantized
 from training.schedule import INT2
 from training.stages import Stage, StageOptions
 
@@ -43,10 +45,12 @@ def finetune_quantized(
     output: Path,
     *,
     epochs: int,
+    pictures: Sequence[Path] = (),
     force: bool = False,
 ) -> FinetuneReport:
     """Quantize a float bundle by training on the pictures of a ``.jsonl``, every fifth of them held out.
 
+    The text reader does not train: where the recipe asks for that it is calibrated on ``pictures``.
     After each epoch the held-out pictures are captioned, and the best state is stored. Checkpoints lie
     beside the output, and an interrupted run with the same pictures and epochs goes on from them.
 
@@ -62,6 +66,12 @@ def finetune_quantized(
             remedy="calibrate it instead: --calibration-data DIR",
         )
     check_output(output, force=force)
+    reader = [row for row in plan_quantization(bundle, recipe) if row.component not in CAPTIONER]
+    if not pictures and any(row.algorithm in CALIBRATED for row in reader):
+        raise UsageError(
+            f"recipe {recipe.name} is calibrated on pictures for the text reader, which does not train",
+            remedy="name a folder with --calibration-data",
+        )
     learned, held_out = split_pictures(data, None)
     modules = load_modules(bundle)
     photos = training_photos(learned, modules["vision_encoder"], bundle)
@@ -79,7 +89,8 @@ def finetune_quantized(
         device="cpu",
     )
     before = validation.measure(caption_model(bundle))
-    prepared, figures = train_quantized(bundle, recipe, stage, options)
+    tensors, figures = train_quantized(bundle, recipe, stage, options)
+    prepared = prepare(bundle, recipe, pictures, tensors)
     # What the confidence of the float model was worth does not hold for this one.
     raw = replace(bundle, config=replace(bundle.config, calibration={}))
     result = quantize_bundle(raw, recipe, output, prepared=prepared, force=force)

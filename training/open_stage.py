@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.image_store import ImageStore
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.config import ModelConfig, VisionConfig
-from training.data import DRAWN, TrainingImages, load_photos
+from training.data import DRAWN, TrainingImages, load_photos, read_rows
 from training.keywords import word_vocabulary
 from training.prepare import read_class_names, train_tokenizer
 from training.prune_names import names_shown, prune_names
@@ -17,8 +17,9 @@ from training.stages import Stage, StageOptions
 from training.validation import Validation
 from training.words import load_words
 
-__all__ = ["model_config", "open_stage", "prune_stage", "shrink", "training_images"]
+__all__ = ["drawn_pages", "model_config", "open_stage", "prune_stage", "shrink", "training_images"]
 
+CALIBRATION_PAGES = 40
 FEWEST_PHOTOS = 2
 """A name that fewer training photos show is not worth its bytes in the smallest model."""
 
@@ -61,6 +62,12 @@ def shrink(options: StageOptions, share: float) -> StageOptions:
     """The stage with this share of its photos, at least one batch a segment."""
     photos = max(options.batch.photos, round(options.photos_per_segment * share))
     return dataclasses.replace(options, photos_per_segment=photos)
+
+
+def drawn_pages(run: Path) -> list[Path]:
+    """Some of the run's drawn pictures with text to read: what the text reader is calibrated on."""
+    pages = [run / row["image"] for row in read_rows(run / DRAWN) if "begins with" in row["captions"][0]]
+    return pages[:: max(1, len(pages) // CALIBRATION_PAGES)][:CALIBRATION_PAGES]
 
 
 def prune_stage(stage: Stage, source: ModelBundle) -> tuple[Stage, ModelBundle]:

@@ -8,7 +8,6 @@ from mobile_multimodal.backends.torch_backend import load_modules
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.weight_files import StoredTensor
 from quantization.plan import PlannedTensor, plan_quantization
-from quantization.quantize import Prepared
 from quantization.recipe import QuantizationRecipe
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -18,6 +17,7 @@ from training.stages import Stage, StageOptions, train_stage
 
 __all__ = ["CAPTIONER", "caption_model", "learned_tensors", "prepare_captioner", "train_quantized"]
 
+LearnedTensors = Mapping[str, Mapping[str, StoredTensor]]
 CAPTIONER = {"vision_encoder": "encoder", "text_decoder": "decoder"}
 """The components that training reaches, and what the training model calls them."""
 
@@ -48,11 +48,11 @@ def prepare_captioner(model: CaptionModel, planned: Sequence[PlannedTensor]) -> 
 
 def train_quantized(
     bundle: ModelBundle, recipe: QuantizationRecipe, stage: Stage, options: StageOptions
-) -> tuple[Prepared, Mapping[str, float]]:
+) -> tuple[LearnedTensors, Mapping[str, float]]:
     """Train the captioner of a float bundle on the recipe's grids, towards the float one.
 
-    Training resumes from the stage's folder. Returns what :func:`~quantization.quantize.quantize_bundle` is
-    to store, of the state that did best on validation, and that state's figures. The text reader does not
+    Training resumes from the stage's folder. Returns what :func:`~quantization.quantize.prepare` takes as
+    learned, of the state that did best on validation, and that state's figures. The text reader does not
     train.
 
     Raises:
@@ -75,10 +75,10 @@ def train_quantized(
     model = caption_model(bundle)
     prepare_captioner(model, planned)
     model.load_state_dict(state["model"])
-    return Prepared(learned=learned_tensors(model)), state["figures"]
+    return learned_tensors(model), state["figures"]
 
 
-def learned_tensors(model: CaptionModel) -> dict[str, dict[str, StoredTensor]]:
+def learned_tensors(model: CaptionModel) -> LearnedTensors:
     """What the fake-quantized captioner is stored as, by component: packed weights, the rest in float16."""
     learned: dict[str, dict[str, StoredTensor]] = {}
     for component, part in CAPTIONER.items():

@@ -99,11 +99,8 @@ def quantize(
 
     if output is None and not dry_run:
         raise UsageError("nowhere to write to", remedy="give -o DIR, or --dry-run")
-    if finetune is not None and (dry_run or calibration_data is not None):
-        raise UsageError(
-            "--finetune trains instead of calibrating or predicting",
-            remedy="leave --dry-run and --calibration-data out",
-        )
+    if finetune is not None and dry_run:
+        raise UsageError("--finetune trains and does not predict", remedy="leave --dry-run out")
     if dry_run and (plot is not None or eval_data is not None):
         raise UsageError(
             "--dry-run quantizes nothing that could be plotted or compared",
@@ -133,7 +130,9 @@ def quantize(
     elif finetune is not None:
         from mmllm_cli.quantize_finetune import run_finetune
 
-        report = run_finetune(source, inputs.recipe, finetune, output, epochs=epochs, force=force)
+        report = run_finetune(
+            source, inputs.recipe, finetune, output, epochs=epochs, pictures=inputs.pictures, force=force
+        )
     else:
         with progress("quantizing", wanted=not as_json) as bar:
             report = quantize_bundle(

@@ -89,16 +89,19 @@ def test_two_bits_are_trained_on_ones_own_pictures(
     assert not np.array_equal(learned.dequantize(), plain.dequantize())
 
 
-def test_training_and_calibration_do_not_mix(mmllm: CommandLine, tmp_path: Path) -> None:
+def test_what_training_cannot_do_is_refused(
+    mmllm: CommandLine, tiny_bundle: ModelBundle, tmp_path: Path
+) -> None:
     data = write_squares(tmp_path)
-    for more in (("--dry-run",), ("--calibration-data", tmp_path)):
+    for more, message in ((("--dry-run",), "leave --dry-run out"), ((), "--calibration-data")):
         done = mmllm("quantize", "--recipe", "int2", "--finetune", data, "-o", tmp_path / "q", *more)
         assert done.code == 2
-        assert "--finetune trains" in only_one_line(done.error_lines)
+        assert message in only_one_line(done.error_lines)
     done = mmllm("quantize", "--recipe", "int8-static", "--finetune", data, "-o", tmp_path / "q")
     assert done.code == 2
     assert "rounds the inputs of layers" in only_one_line(done.error_lines)
-    missing = mmllm("quantize", "--recipe", "int2", "--finetune", tmp_path / "no.jsonl", "-o", tmp_path / "q")
+    tiny = tiny_bundle.directory
+    missing = mmllm("quantize", tiny, "--recipe", "int2", "--finetune", tmp_path / "no", "-o", tmp_path / "q")
     assert missing.code == 3
-    assert "no.jsonl" in only_one_line(missing.error_lines)
+    assert str(tmp_path / "no") in only_one_line(missing.error_lines)
     assert not (tmp_path / "q").exists()

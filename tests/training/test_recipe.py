@@ -419,9 +419,9 @@ def test_the_smallest_model_is_pruned_trained_and_built(
     assert [photo.names for photo in small.photos[:2]] == [(1,), (0, 1, 2)]
     recipe = load_recipe("int2")
     options = dataclasses.replace(OPTIONS, name="int2", segments=1, photos_per_segment=4, dropout=0.0)
-    prepared, figures = train_quantized(pruned, recipe, small, options)
+    learned, figures = train_quantized(pruned, recipe, small, options)
     assert figures["score"] >= 0
-    built = build_quantized(pruned, recipe, prepared, "trial-int2", data, small.run, folder / "int2")
+    built = build_quantized(pruned, recipe, learned, [], "trial-int2", data, small.run, folder / "int2")
     assert [path.directory.name for path in built] == ["bundle", "onnx_int2"]
     for bundle in built:
         assert bundle.config.name == "trial-int2"
