@@ -61,15 +61,30 @@ def peak_mib(command: Sequence[str]) -> float | None:
     return highest
 
 
-def warm_samples_ms(model: MobileMultiModalLLM, picture: Path, count: int, warmup: int = 5) -> list[float]:
-    """Milliseconds of ``count`` captions of one picture, file reading included, after ``warmup`` others."""
-    samples = []
+def warm_samples_ms(
+    models: Sequence[MobileMultiModalLLM], picture: Path, count: int, warmup: int = 5
+) -> list[list[float]]:
+    """Milliseconds of ``count`` captions of one picture by each model, file reading included.
+
+    The models take turns, so that a busy machine slows them alike; ``warmup`` turns are not counted.
+    """
+    samples: list[list[float]] = [[] for _ in models]
     for number in range(warmup + count):
-        started = time.perf_counter()
-        model.run([load_image(picture)], [TaskRequest("caption")])
-        if number >= warmup:
-            samples.append(1000 * (time.perf_counter() - started))
+        for model, kept in zip(models, samples, strict=True):
+            started = time.perf_counter()
+            model.run([load_image(picture)], [TaskRequest("caption")])
+            if number >= warmup:
+                kept.append(1000 * (time.perf_counter() - started))
     return samples
+
+
+def ms_per_token(model: MobileMultiModalLLM, picture: Path, count: int) -> float:
+    """Median milliseconds of a caption's writing, divided by its tokens; seeing the picture is left out."""
+    spent = []
+    for _ in range(count):
+        [[result]] = model.run([load_image(picture)], [TaskRequest("caption")])
+        spent.append(result.timings_ms["generate"] / max(1, len(result.token_ids)))
+    return float(np.median(spent))
 
 
 def processor() -> str:
@@ -88,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--cold-runs", type=int, default=10)
     parser.add_argument("--warm-runs", type=int, default=200)
+    parser.add_argument("--against", metavar="MODEL", help="a second model, warm, in turns with the default")
     options = parser.parse_args(arguments)
     program = [sys.executable, "-m", "mmllm_cli"]
     versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("onnxruntime", "numpy"))
@@ -99,11 +115,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("peak memory:  not measured here" if peak is None else f"peak memory:  {peak:.0f} MiB")
     shown = wall_seconds([*program, "--help"], options.cold_runs)
     print(f"--help:       median {np.median(shown):.2f} s, slowest {max(shown):.2f} s of {len(shown)}")
-    samples = warm_samples_ms(MobileMultiModalLLM(threads=1), options.picture, options.warm_runs)
-    p50, p95 = np.percentile(samples, [50, 95])
-    # Below 130 samples a 95th percentile cannot be stated with 99 % confidence.
-    tail = f", p95 {p95:.1f} ms" if len(samples) >= 130 else ""
-    print(f"warm caption: p50 {p50:.1f} ms{tail} of {len(samples)}, one thread")
+    names = [None] if options.against is None else [None, options.against]
+    models = [MobileMultiModalLLM(name, threads=1) for name in names]
+    medians = []
+    for model, samples in zip(
+        models, warm_samples_ms(models, options.picture, options.warm_runs), strict=True
+    ):
+        p50, p95 = np.percentile(samples, [50, 95])
+        medians.append(p50)
+        # Below 130 samples a 95th percentile cannot be stated with 99 % confidence.
+        tail = f", p95 {p95:.1f} ms" if len(samples) >= 130 else ""
+        written = ms_per_token(model, options.picture, 20)
+        print(
+            f"warm caption: p50 {p50:.1f} ms{tail} of {len(samples)}, one thread, "
+            f"{written:.2f} ms a token ({model.name}, {model.recipe})"
+        )
+    if len(medians) > 1:
+        print(f"ratio of the medians: {medians[1] / medians[0]:.2f}")
 
 
 if __name__ == "__main__":

@@ -46,3 +46,10 @@ def test_too_few_samples_give_no_95th_percentile(capsys: pytest.CaptureFixture[s
     assert "warm caption: p50" in shown
     assert "p95" not in shown
     assert "peak memory:" in shown
+
+
+def test_two_models_are_timed_in_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(CAT), "--cold-runs", "1", "--warm-runs", "3", "--against", "mmllm-base"])
+    shown = capsys.readouterr().out
+    assert shown.count("warm caption: p50") == shown.count("(mmllm-base, weight_only_wi8_afp32)") == 2
+    assert 0.3 < float(shown.rpartition("ratio of the medians:")[2]) < 3

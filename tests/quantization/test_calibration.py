@@ -68,9 +68,9 @@ def test_statistics_of_a_linear_layer_are_those_of_the_rows_that_it_read(
     assert found.keys() == {LINEAR}
     seen = found[LINEAR]
     assert seen.count == len(rows) > 10
-    assert np.allclose(seen.mean, rows.mean(axis=0), atol=1e-9)
-    assert np.allclose(seen.moment, rows.T @ rows / len(rows), atol=1e-9)
-    assert np.allclose(seen.covariance, np.cov(rows.T, bias=True), atol=1e-9)
+    assert np.allclose(seen.mean, rows.mean(axis=0), atol=1e-5)
+    assert np.allclose(seen.moment, rows.T @ rows / len(rows), atol=1e-5)
+    assert np.allclose(seen.covariance, np.cov(rows.T, bias=True), atol=1e-5)
 
 
 def test_statistics_of_a_convolution_with_uneven_padding_explain_its_outputs(
