@@ -121,14 +121,21 @@ def polish(data: Data = DATA, run: Run = RUN, device: Device = "cpu", share: Sha
 
 @app.command()
 def int2(
-    data: Data = DATA, run: Run = RUN, models: Models = MODELS, device: Device = "cpu", share: Share = 1.0
+    data: Data = DATA,
+    run: Run = RUN,
+    models: Models = MODELS,
+    device: Device = "cpu",
+    share: Share = 1.0,
+    card: Annotated[Path, typer.Option(help="The model card that travels along.")] = Path(
+        "docs/model-card-int2.md"
+    ),
 ) -> None:
     """Train the built bundle on 2 bits, towards what it says in float; write it beside, as NAME-int2.
 
     A trial (a share below 1) leaves its model in the run's folder.
     """
     source = load_bundle(models / "bundle")
-    stage, pruned = prune_stage(open_stage(data, run, device, "int2"), source)
+    stage, pruned = prune_stage(open_stage(data, run, device, "int2"), source, card)
     recipe, name = load_recipe("int2"), f"{models.name}-int2"
     learned, _ = train_quantized(pruned, recipe, stage, shrink(INT2, share))
     folder = (models.parent if share >= 1 else run / "models") / name

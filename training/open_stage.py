@@ -70,10 +70,11 @@ def drawn_pages(run: Path) -> list[Path]:
     return pages[:: max(1, len(pages) // CALIBRATION_PAGES)][:CALIBRATION_PAGES]
 
 
-def prune_stage(stage: Stage, source: ModelBundle) -> tuple[Stage, ModelBundle]:
+def prune_stage(stage: Stage, source: ModelBundle, card: Path | None) -> tuple[Stage, ModelBundle]:
     """The stage, to train ``source`` without the names that hardly any photo shows, and that bundle.
 
-    Names are matched by their texts; one that the stage does not have cannot be judged and stays.
+    ``card`` is the bundle's model card, None to keep that of the source. Names are matched by their texts;
+    one that the stage does not have cannot be judged and stays.
     """
     place = {text: index for index, text in enumerate(source.class_names)}
     texts = [[stage.names[index] for index in photo.names] for photo in stage.photos]
@@ -81,7 +82,7 @@ def prune_stage(stage: Stage, source: ModelBundle) -> tuple[Stage, ModelBundle]:
     judged = set(stage.names)
     unjudged = {index for text, index in place.items() if text not in judged}
     kept = sorted({*names_shown(shown, FEWEST_PHOTOS), *unjudged})
-    pruned = prune_names(source, kept, stage.run / "pruned", force=True)
+    pruned = prune_names(source, kept, stage.run / "pruned", card=card, force=True)
     index_of = {text: index for index, text in enumerate(pruned.class_names)}
     photos = [
         dataclasses.replace(photo, names=tuple(index_of[text] for text in row if text in index_of))

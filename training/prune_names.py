@@ -29,9 +29,16 @@ def names_shown(shown: Iterable[Sequence[int]], least: int) -> list[int]:
 
 
 def prune_names(
-    bundle: ModelBundle, kept: Sequence[int], output: Path, *, force: bool = False
+    bundle: ModelBundle,
+    kept: Sequence[int],
+    output: Path,
+    *,
+    card: Path | None = None,
+    force: bool = False,
 ) -> ModelBundle:
     """Write the bundle with these of its classes and words alone; their logits stay what they were.
+
+    ``card`` takes the place of the bundle's own model card.
 
     Raises:
         UsageError: indices that are not in order or not in the bundle, or that leave no class or no word,
@@ -62,8 +69,8 @@ def prune_names(
             size = sum(x.size for x in weights.values() if not isinstance(x, QuantizedTensor))
             component = Component(ENCODER, inputs, outputs, component.weights, size)
         components.append(component)
-    if (card := bundle.directory / "README.md").exists():
-        contents["README.md"] = card
+    if (readme := card or bundle.directory / "README.md").exists():
+        contents["README.md"] = readme
     return save_directory(
         output,
         contents,

@@ -414,7 +414,7 @@ def test_the_smallest_model_is_pruned_trained_and_built(
     )
     named = [dataclasses.replace(photo, names=(5, 1001, 1006)) for photo in stage.photos]
     shown = [dataclasses.replace(named[0], names=(7, 1001)), *named[1:]]
-    small, pruned = prune_stage(dataclasses.replace(stage, photos=shown, run=tmp_path / "run"), source)
+    small, pruned = prune_stage(dataclasses.replace(stage, photos=shown, run=tmp_path / "run"), source, None)
     assert pruned.class_names == (NAMES[5], "blue", "yellow")
     assert [photo.names for photo in small.photos[:2]] == [(1,), (0, 1, 2)]
     recipe = load_recipe("int2")
