@@ -89,7 +89,7 @@ def _entropy(seen: ObservedInputs) -> tuple[float, float]:
         found = np.where(filled, shares[level], 0.0)
         wanted[0] += counts[:first].sum()
         wanted[-1] += counts[last + 1 :].sum()
-        p, q = wanted / wanted.sum(), found / found.sum()
+        p, q = wanted / wanted.sum(), found / max(found.sum(), 1e-12)
         counted = p > 0
         return float((p[counted] * np.log(p[counted] / np.maximum(q[counted], 1e-9))).sum())
 

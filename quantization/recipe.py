@@ -65,7 +65,7 @@ class InputRule:
     ``method`` None leaves them float.
 
     Raises:
-        ValueError: an unknown kind or method.
+        ValueError: an unknown kind or method, or inputs that cannot be rounded.
     """
 
     component: str
@@ -76,6 +76,8 @@ class InputRule:
     def __post_init__(self) -> None:
         if unknown := set(self.kinds) - set(KINDS):
             raise ValueError(f"kind {min(unknown)!r} is none of {', '.join(KINDS)}")
+        if "embedding" in self.kinds and self.method is not None:
+            raise ValueError("no runtime rounds the inputs of an embedding: they are whole numbers already")
         if self.method is not None and self.method not in METHODS:
             raise ValueError(f"method {self.method!r} is none of {', '.join(METHODS)}")
 
@@ -107,6 +109,8 @@ class QuantizationRecipe:
 
     def input_method(self, component: str, tensor: str, kind: str) -> str | None:
         """How the grid of this weight's inputs is fitted; None where they stay float."""
+        if kind == "embedding":
+            return None
         return next((rule.method for rule in self.inputs if rule.matches(component, tensor, kind)), None)
 
     def rule_for(self, component: str, tensor: str, kind: str) -> QuantizationRule | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,27 @@ def test_grids_need_pictures(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"calibrated on pictures .*--calibration-data"):
         quantize_bundle(tiny_bundle, load_recipe("int8-static"), tmp_path / "q")
     assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            {"kinds": ["embedding"], "method": "mse"},
+            r"inputs 1: no runtime rounds the inputs of an embedding",
+        ),
+        ({"method": "guess"}, r"inputs 1: method 'guess' is none of min_max, percentile, mse, entropy"),
+        ({"method": "mse", "bits": 4}, r"inputs 1: key 'bits' is none of component, tensor, method, kinds"),
+        ({}, r"method is missing"),
+    ],
+)
+def test_inputs_that_cannot_be_rounded_are_refused(
+    rule: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.json"
+    weights = [{"component": "*", "tensor": "*", "bits": 8}]
+    inputs = [{"component": "*", "tensor": "*", **rule}]
+    document = {"schema_version": 1, "name": "mine", "rules": weights, "inputs": inputs}
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=message):
+        load_recipe(str(path))
