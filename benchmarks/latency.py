@@ -21,7 +21,7 @@ import numpy as np
 
 from mobile_multimodal import MobileMultiModalLLM, TaskRequest, load_image
 
-__all__ = ["main", "peak_mib", "processor", "wall_seconds", "warm_samples_ms"]
+__all__ = ["main", "ms_per_token", "peak_mib", "processor", "wall_seconds", "warm_samples_ms"]
 
 
 def wall_seconds(command: Sequence[str], count: int) -> list[float]:

@@ -53,7 +53,12 @@ def gptq(
 
 def _inverse_factor(moment: NDArray[np.float64]) -> NDArray[np.float64]:
     """Upper triangular U with Uᵀ U the inverse of the damped moment."""
-    variance = np.diag(moment)
-    damped = moment + np.eye(len(moment)) * max(DAMPING * float(variance.mean()), 1e-12)
-    inverse = np.linalg.inv(damped)
-    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, dtype=np.float64)
+    symmetric = (moment + moment.T) / 2
+    damping = DAMPING * max(float(np.diag(moment).mean()), 1e-12)
+    while True:
+        inverse = np.linalg.inv(symmetric + damping * np.eye(len(moment)))
+        try:
+            return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, dtype=np.float64)
+        except np.linalg.LinAlgError:
+            # Inputs that hardly vary leave a covariance that is nothing but rounding.
+            damping *= 10

@@ -14,9 +14,11 @@ from mobile_multimodal.backends.torch_backend import load_modules
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.errors import DataError, UsageError
 from mobile_multimodal.networks.vision_encoder import SamePadConv
-from mobile_multimodal.quantized_tensor import QuantizationScheme
+from mobile_multimodal.numerics import sqnr_db
+from mobile_multimodal.quantized_tensor import QuantizationScheme, QuantizedTensor
 from quantization import calibration
 from quantization.algorithms import ALGORITHMS, CALIBRATED
+from quantization.algorithms.gptq import gptq
 from quantization.calibration import FEWEST_PICTURES, InputStatistics, calibrate, find_pictures
 from quantization.quantize import Prepared, prepare, quantize_bundle
 from quantization.recipe import QuantizationRecipe, QuantizationRule, load_recipe
@@ -240,3 +242,14 @@ def test_a_calibrated_recipe_without_pictures_is_refused(
 
 def test_a_recipe_that_asks_for_nothing_looks_at_no_picture(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     assert prepare(tiny_bundle, load_recipe("int8"), [tmp_path / "gone.png"]) == Prepared()
+
+
+def test_inputs_that_hardly_vary_are_rounded_all_the_same() -> None:
+    """Rounding of sums can leave a covariance with eigenvalues below zero."""
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(8, 32)).astype(np.float32)
+    rough = rng.normal(scale=1e-6, size=(32, 32))
+    scheme = QuantizationScheme(4, "per_group", 32)
+    values, scale = gptq(matrix, scheme, np.eye(32) * 1e-9 + rough + rough.T)
+    restored = QuantizedTensor.of(values, scale, scheme, matrix.shape).dequantize()
+    assert sqnr_db(matrix, restored) > 10
