@@ -32,7 +32,7 @@ from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
 from training.quantization_aware import train_quantized
 from training.questions import build_question_file, build_sentence_questions
-from training.schedule import DRAWN_PICTURES, FINETUNE, FROZEN, INT2, INT2_REWARD, POLISH, SELF_CRITICAL
+from training.schedule import DRAWN_PICTURES, FINETUNE, FROZEN, INT2, POLISH, SELF_CRITICAL
 from training.stages import train_stage
 from training.words import WordOptions, load_words, named_backbone, train_words
 
@@ -137,7 +137,7 @@ def int2(
     source = load_bundle(models / "bundle")
     stage, pruned = prune_stage(open_stage(data, run, device, "int2"), source, card)
     recipe, name = load_recipe("int2"), f"{models.name}-int2"
-    learned, _ = train_quantized(pruned, recipe, stage, shrink(INT2, share), shrink(INT2_REWARD, share))
+    learned, _ = train_quantized(pruned, recipe, stage, shrink(INT2, share))
     folder = (models.parent if share >= 1 else run / "models") / name
     pages = drawn_pages(run)
     for written in build_quantized(pruned, recipe, learned, pages, name, data, run, folder):

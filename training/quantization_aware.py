@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-from torch import Tensor
-from torch.nn.utils import parametrize
 
 from mobile_multimodal.backends.torch_backend import load_modules
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.weight_files import StoredTensor
 from quantization.plan import PlannedTensor, plan_quantization
 from quantization.recipe import QuantizationRecipe
-from training.batches import Batch
 from training.caption_model import CaptionModel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.distillation import Distillation
 from training.fake_quantization import fake_quantize, float_state, stored_weights
-from training.losses import LossTerms, SelfCritical
 from training.stages import Stage, StageOptions, train_stage
 
 __all__ = ["CAPTIONER", "caption_model", "learned_tensors", "prepare_captioner", "train_quantized"]
@@ -53,18 +47,13 @@ def prepare_captioner(model: CaptionModel, planned: Sequence[PlannedTensor]) -> 
 
 
 def train_quantized(
-    bundle: ModelBundle,
-    recipe: QuantizationRecipe,
-    stage: Stage,
-    options: StageOptions,
-    reward: StageOptions | None = None,
+    bundle: ModelBundle, recipe: QuantizationRecipe, stage: Stage, options: StageOptions
 ) -> tuple[LearnedTensors, Mapping[str, float]]:
     """Train the captioner of a float bundle on the recipe's grids, towards the float one.
 
-    With ``reward`` options a second stage follows, in which the encoder's maps stay and captions are rewarded
-    by CIDEr-D. Training resumes from the stage's folder. Returns what
-    :func:`~quantization.quantize.prepare` takes as learned, of the state that did best on validation, and
-    that state's figures. The text reader does not train.
+    Training resumes from the stage's folder. Returns what :func:`~quantization.quantize.prepare` takes as
+    learned, of the state that did best on validation, and that state's figures. The text reader does not
+    train.
 
     Raises:
         UsageError: as :func:`~quantization.plan.plan_quantization`.
@@ -83,36 +72,10 @@ def train_quantized(
     )
     state = load_checkpoint(best)
     assert state is not None
-    if reward is not None:
-        rewarded = load_checkpoint(_train_rewarded(stage, start, reward, planned, state["model"]))
-        assert rewarded is not None
-        state = max(state, rewarded, key=lambda kept: float(kept["figures"]["score"]))
     model = caption_model(bundle)
     prepare_captioner(model, planned)
     model.load_state_dict(state["model"])
     return learned_tensors(model), state["figures"]
-
-
-def _train_rewarded(
-    stage: Stage,
-    start: Path,
-    options: StageOptions,
-    planned: Sequence[PlannedTensor],
-    trained: Mapping[str, Tensor],
-) -> Path:
-    """Go on from a trained state by reward, the backbone frozen: captions gain most from fewest photos."""
-    reward = SelfCritical.of(stage.photos)
-
-    def prepare(model: CaptionModel) -> None:
-        prepare_captioner(model, planned)
-        model.load_state_dict(trained)
-        model.encoder.backbone.requires_grad_(False)
-
-    def loss(model: CaptionModel, batch: Batch) -> LossTerms:
-        with parametrize.cached():
-            return reward(model, batch)
-
-    return train_stage(stage, start, options, loss, prepare=prepare)
 
 
 def learned_tensors(model: CaptionModel) -> LearnedTensors:

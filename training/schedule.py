@@ -14,7 +14,6 @@ __all__ = [
     "FINETUNE",
     "FROZEN",
     "INT2",
-    "INT2_REWARD",
     "POLISH",
     "SELF_CRITICAL",
 ]
@@ -60,18 +59,6 @@ INT2 = StageOptions(
     # The teacher sees what the student sees, so little needs to be hidden from either.
     batch=BatchOptions(photos=24, captions_per_photo=1, min_crop=0.7, hide_names=0.05, drop_names=0.05),
     seed=7,
-)
-INT2_REWARD = replace(
-    SELF_CRITICAL,
-    name="int2_reward",
-    segments=2,
-    photos_per_segment=3000,
-    peak_lr=2e-4,
-    warmup=20,
-    weight_decay=0.0,
-    average_decay=0.99,
-    batch=replace(SELF_CRITICAL.batch, photos=24),
-    seed=8,
 )
 COCO_WEIGHTS = {"frozen": 3.0, "finetune": 3.0, "self_critical": 2.0, "polish": 1.6, "int2": 2.0}
 DRAWN_WEIGHTS = {"frozen": 0.5, "finetune": 0.5, "self_critical": 0.5, "polish": 1.0, "int2": 1.0}
