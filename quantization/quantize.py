@@ -138,7 +138,7 @@ def quantize_bundle(
         class_names=bundle.class_names,
         components=tuple(components),
         tool_versions={"numpy": importlib.metadata.version("numpy")},
-        bundle_sha256=bundle.sha256,
+        bundle_sha256=bundle.manifest.bundle_sha256 or bundle.sha256,
         force=force,
     )
     return QuantizationResult(saved, _report(bundle, recipe.name, rows, saved))
