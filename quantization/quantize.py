@@ -149,6 +149,8 @@ def prepare(
     recipe: QuantizationRecipe,
     pictures: Sequence[Path],
     learned: Mapping[str, Mapping[str, StoredTensor]] | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Calibrate what the recipe asks for: second moments for its algorithms, grids for rounded inputs.
 
@@ -167,9 +169,9 @@ def prepare(
         raise UsageError(
             f"recipe {recipe.name} is calibrated on pictures", remedy="name a folder with --calibration-data"
         )
-    seen = observe(bundle, methods, pictures) if methods else {}
+    seen = observe(bundle, methods, pictures, progress=progress) if methods else {}
     return Prepared(
-        statistics=calibrate(bundle, wanted, pictures) if wanted else {},
+        statistics=calibrate(bundle, wanted, pictures, progress=progress) if wanted else {},
         grids={key: fit_grid(values, methods[key]) for key, values in seen.items()},
         learned=ready,
     )

@@ -19,7 +19,9 @@ def quantize(
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", metavar="NAME|FILE", help="int8, int4, mixed, a full name, or a .json file."
+            "--recipe",
+            metavar="NAME|FILE",
+            help="int8, int8-static, int4, int2, mixed, a full name, or a .json file.",
         ),
     ] = "int8",
     target_size_mib: Annotated[
@@ -41,7 +43,7 @@ def quantize(
         typer.Option(
             "--calibration-data",
             metavar="DIR",
-            help="Pictures that int4 and mixed are fitted to: 32 or more.",
+            help="Pictures that all but int8 are fitted to: 32 or more.",
         ),
     ] = None,
     calibration_pictures: Annotated[
@@ -95,7 +97,7 @@ def quantize(
     )
     from mobile_multimodal.bundle import check_output, find_model, load_bundle
     from mobile_multimodal.errors import UsageError
-    from quantization.quantize import predict, quantize_bundle
+    from quantization.quantize import predict, prepare, quantize_bundle
 
     if output is None and not dry_run:
         raise UsageError("nowhere to write to", remedy="give -o DIR, or --dry-run")
@@ -134,15 +136,11 @@ def quantize(
             source, inputs.recipe, finetune, output, epochs=epochs, pictures=inputs.pictures, force=force
         )
     else:
+        with progress("calibrating", wanted=not as_json) as bar:
+            prepared = inputs.prepared or prepare(source, inputs.recipe, inputs.pictures, progress=bar.show)
         with progress("quantizing", wanted=not as_json) as bar:
             report = quantize_bundle(
-                source,
-                inputs.recipe,
-                output,
-                pictures=inputs.pictures,
-                prepared=inputs.prepared,
-                force=force,
-                progress=bar.show,
+                source, inputs.recipe, output, prepared=prepared, force=force, progress=bar.show
             ).report
     document = {**report.to_json(), "output": None if dry_run else str(output), **inputs.json}
     if not as_json:
