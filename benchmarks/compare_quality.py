@@ -1,9 +1,13 @@
-"""Two models on the same photos, questions and pages: what the second keeps of the first's quality."""
+"""Two models on the same photos, questions and pages: what the second keeps of the first's quality.
+
+``python -m benchmarks.compare_quality FLOAT QUANTIZED DATA`` compares two bundles, packaged or on disk.
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +39,7 @@ __all__ = [
     "QualityData",
     "compare_quality",
     "load_quality_data",
+    "main",
 ]
 
 CAPTION_FILE = "captions_val.jsonl"
@@ -233,3 +238,26 @@ def _measure(
         )
         values["cer_percent"] = report.figure("cer_percent", "pages").value
     return _Measured(values, captions)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print one line a metric: both values, and what is kept."""
+    from mobile_multimodal.model import MobileMultiModalLLM
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare_quality", description=__doc__)
+    parser.add_argument("reference")
+    parser.add_argument("candidate")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--limit", type=int)
+    options = parser.parse_args(arguments)
+    data = load_quality_data(options.data, limit=options.limit)
+    models = [MobileMultiModalLLM(name, backend="torch") for name in (options.reference, options.candidate)]
+    found = compare_quality(*models, data)
+    for row in found.metrics:
+        kept = "" if row.kept_percent is None else f", {row.kept_percent:.1f} % kept"
+        print(f"{row.metric}: {row.reference:.2f} and {row.candidate:.2f} of {row.samples}{kept}")
+    print(f"equal captions: {found.caption_agreement_percent:.1f} % of {found.images}")
+
+
+if __name__ == "__main__":
+    main()
