@@ -251,8 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int)
     options = parser.parse_args(arguments)
     data = load_quality_data(options.data, limit=options.limit)
-    models = [MobileMultiModalLLM(name, backend="torch") for name in (options.reference, options.candidate)]
-    found = compare_quality(*models, data)
+    reference = MobileMultiModalLLM(options.reference, backend="torch")
+    candidate = MobileMultiModalLLM(options.candidate, backend="torch")
+    found = compare_quality(reference, candidate, data)
     for row in found.metrics:
         kept = "" if row.kept_percent is None else f", {row.kept_percent:.1f} % kept"
         print(f"{row.metric}: {row.reference:.2f} and {row.candidate:.2f} of {row.samples}{kept}")
