@@ -26,13 +26,30 @@ from training.draw_pictures import draw_pictures
 from training.import_ocr import import_ocr
 from training.keywords import photo_texts, word_vocabulary
 from training.losses import SelfCritical, joint_loss
-from training.open_stage import drawn_pages, model_config, open_stage, prune_stage, shrink, training_images
+from training.open_stage import (
+    drawn_pages,
+    model_config,
+    open_stage,
+    prune_stage,
+    shrink,
+    training_images,
+    unlabelled_photos,
+)
 from training.own_figures import describe
 from training.prepare import read_class_names, train_tokenizer
 from training.pretrain import PretrainOptions, pretrain_decoder
 from training.quantization_aware import train_quantized
 from training.questions import build_question_file, build_sentence_questions
-from training.schedule import DRAWN_PICTURES, FINETUNE, FROZEN, INT2, POLISH, SELF_CRITICAL
+from training.schedule import (
+    COCO_WEIGHTS,
+    DRAWN_PICTURES,
+    FINETUNE,
+    FROZEN,
+    INT2,
+    INT2_ON,
+    POLISH,
+    SELF_CRITICAL,
+)
 from training.stages import train_stage
 from training.words import WordOptions, load_words, named_backbone, train_words
 
@@ -129,15 +146,24 @@ def int2(
     card: Annotated[Path, typer.Option(help="The model card that travels along.")] = Path(
         "docs/model-card-int2.md"
     ),
+    trained: Annotated[
+        Path | None, typer.Option("--from", help="A 2-bit bundle that training goes on from.")
+    ] = None,
 ) -> None:
     """Train the built bundle on 2 bits, towards what it says in float; write it beside, as NAME-int2.
 
     A trial (a share below 1) leaves its model in the run's folder.
     """
     source = load_bundle(models / "bundle")
-    stage, pruned = prune_stage(open_stage(data, run, device, "int2"), source, card)
+    begun = None if trained is None else load_bundle(trained)
+    stage = open_stage(data, run, device, "int2")
+    stage = dataclasses.replace(
+        stage, photos=[*stage.photos, *unlabelled_photos(data, run, COCO_WEIGHTS["int2"])]
+    )
+    stage, pruned = prune_stage(stage, source, card, begun)
     recipe, name = load_recipe("int2"), f"{models.name}-int2"
-    learned, _ = train_quantized(pruned, recipe, stage, shrink(INT2, share))
+    options = INT2 if begun is None else INT2_ON
+    learned, _ = train_quantized(pruned, recipe, stage, shrink(options, share), begun)
     folder = (models.parent if share >= 1 else run / "models") / name
     pages = drawn_pages(run)
     for written in build_quantized(pruned, recipe, learned, pages, name, data, run, folder):

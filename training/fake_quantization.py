@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mobile_multimodal.quantized_tensor import QuantizedTensor
+from mobile_multimodal.weight_files import StoredTensor
 from quantization.plan import PlannedTensor
 from quantization.quantize import quantize_tensor
 
-__all__ = ["FakeQuantize", "fake_quantize", "float_state", "stored_weights"]
+__all__ = ["FakeQuantize", "fake_quantize", "float_state", "resume_weights", "stored_weights"]
+
+CELL_HALF = 0.45
+"""Half of the width of a cell that a resumed weight may lie in: at its border, any step would turn it."""
 
 
 class FakeQuantize(nn.Module):
@@ -52,10 +56,33 @@ class FakeQuantize(nn.Module):
         """A weight of ``shape`` → the same weight on its grid."""
         ratio, scale = self.ratio(weight)
         whole = ratio + (ratio.round() - ratio).detach()
-        matrix = (whole * scale).flatten(1)
-        moved = [self.shape[self.axis], *(n for i, n in enumerate(self.shape) if i != self.axis)]
         columns = weight.numel() // self.shape[self.axis]
-        return matrix[:, :columns].reshape(moved).movedim(0, self.axis)
+        return self._shaped((whole * scale).flatten(1)[:, :columns])
+
+    def _shaped(self, matrix: Tensor) -> Tensor:
+        """[channels, columns] → the weight's own shape."""
+        moved = [self.shape[self.axis], *(n for i, n in enumerate(self.shape) if i != self.axis)]
+        return matrix.reshape(moved).movedim(0, self.axis)
+
+    @torch.no_grad()
+    def resume(self, weight: Tensor, stored: QuantizedTensor) -> Tensor:
+        """Take the stored scales, and give back the float weight nearest to this one that rounds as stored.
+
+        A packed file does not hold the floats that training moved; those of the model that it began with,
+        moved into the cells of the stored whole numbers, are as near to them as can be told. None is left
+        beyond the largest level, where no gradient would reach it.
+
+        Raises:
+            ValueError: a tensor of another scheme or shape.
+        """
+        if (stored.scheme, stored.shape, stored.axis) != (self.scheme, self.shape, self.axis):
+            raise ValueError(f"{stored.scheme} {stored.shape} does not fit {self.scheme} {self.shape}")
+        self.log_scale.copy_(torch.from_numpy(stored.scale.astype(np.float32)).log().flatten())
+        steps, whole = torch.from_numpy(stored.scales()), torch.from_numpy(stored.values()).float()
+        widest = self.scheme.largest - (0.5 - CELL_HALF)
+        low, high = (whole - CELL_HALF).clamp(min=-widest), (whole + CELL_HALF).clamp(max=widest)
+        ratio = weight.movedim(self.axis, 0).flatten(1) / steps
+        return self._shaped(ratio.maximum(low).minimum(high) * steps)
 
     @torch.no_grad()
     def stored(self, weight: Tensor) -> QuantizedTensor:
@@ -79,6 +106,29 @@ def fake_quantize(module: nn.Module, planned: Sequence[PlannedTensor]) -> None:
         weight: Tensor = getattr(layer, name)
         start = quantize_tensor(weight.detach().cpu().numpy(), tensor)
         parametrize.register_parametrization(layer, name, FakeQuantize(start).to(weight.device), unsafe=True)
+
+
+@torch.no_grad()
+def resume_weights(module: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
+    """Set a fake-quantized module to what was stored of it, so that training can go on, in place.
+
+    Raises:
+        ValueError: as :meth:`FakeQuantize.resume`.
+        KeyError: a weight that is not stored.
+    """
+    for path, layer in module.named_modules():
+        if not parametrize.is_parametrized(layer):
+            continue
+        for name, (grid,) in layer.parametrizations.items():
+            original = layer.parametrizations[name].original
+            kept = stored[f"{path}.{name}"]
+            if not isinstance(kept, QuantizedTensor):
+                raise ValueError(f"{path}.{name} is not stored quantized")
+            original.copy_(grid.resume(original, kept))
+    parameters = dict(module.named_parameters())
+    for name, value in stored.items():
+        if not isinstance(value, QuantizedTensor):
+            parameters[name].copy_(torch.from_numpy(value))
 
 
 @torch.no_grad()

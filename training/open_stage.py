@@ -8,16 +8,26 @@ from pathlib import Path
 from benchmarks.image_store import ImageStore
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.config import ModelConfig, VisionConfig
-from training.data import DRAWN, TrainingImages, load_photos, read_rows
+from mobile_multimodal.prompts import choose_names
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.data import DRAWN, TrainingImages, TrainingPhoto, load_photos, read_rows
 from training.keywords import word_vocabulary
 from training.prepare import read_class_names, train_tokenizer
-from training.prune_names import names_shown, prune_names
+from training.prune_names import kept_names, names_shown, prune_names
 from training.schedule import COCO_WEIGHTS, DRAWN_WEIGHTS
 from training.stages import Stage, StageOptions
 from training.validation import Validation
-from training.words import load_words
+from training.words import load_words, named_backbone, pool_photos
 
-__all__ = ["drawn_pages", "model_config", "open_stage", "prune_stage", "shrink", "training_images"]
+__all__ = [
+    "drawn_pages",
+    "model_config",
+    "open_stage",
+    "prune_stage",
+    "shrink",
+    "training_images",
+    "unlabelled_photos",
+]
 
 CALIBRATION_PAGES = 40
 FEWEST_PHOTOS = 2
@@ -58,6 +68,28 @@ def open_stage(data: Path, run: Path, device: str, name: str) -> Stage:
     )
 
 
+def unlabelled_photos(data: Path, run: Path, weight: float) -> list[TrainingPhoto]:
+    """Photos that nobody described: what a teacher sees and says of them can be learned all the same.
+
+    Their names come from the word layer, which has not seen them; ``unlabelled.pt`` in the run's folder
+    keeps them.
+    """
+    photos = [row["image"] for row in read_rows(data / "unlabelled.jsonl")]
+    path = run / "unlabelled.pt"
+    if (state := load_checkpoint(path)) is None:
+        config = model_config(data, run)
+        layer, _ = load_words(run)
+        _, logits = pool_photos(
+            named_backbone(config.vision, layer), photos, TrainingImages([ImageStore(data)]), "cpu"
+        )
+        state = {"names": choose_names(logits.numpy(), config.vision, config.text)}
+        save_checkpoint(path, **state)
+    return [
+        TrainingPhoto(photo, (), (), weight, tuple(names))
+        for photo, names in zip(photos, state["names"], strict=True)
+    ]
+
+
 def shrink(options: StageOptions, share: float) -> StageOptions:
     """The stage with this share of its photos, at least one batch a segment."""
     photos = max(options.batch.photos, round(options.photos_per_segment * share))
@@ -70,18 +102,24 @@ def drawn_pages(run: Path) -> list[Path]:
     return pages[:: max(1, len(pages) // CALIBRATION_PAGES)][:CALIBRATION_PAGES]
 
 
-def prune_stage(stage: Stage, source: ModelBundle, card: Path | None) -> tuple[Stage, ModelBundle]:
+def prune_stage(
+    stage: Stage, source: ModelBundle, card: Path | None, trained: ModelBundle | None = None
+) -> tuple[Stage, ModelBundle]:
     """The stage, to train ``source`` without the names that hardly any photo shows, and that bundle.
 
     ``card`` is the bundle's model card, None to keep that of the source. Names are matched by their texts;
-    one that the stage does not have cannot be judged and stays.
+    one that the stage does not have cannot be judged and stays. With ``trained``, a bundle that was made of
+    ``source`` so, its names stay.
     """
     place = {text: index for index, text in enumerate(source.class_names)}
     texts = [[stage.names[index] for index in photo.names] for photo in stage.photos]
-    shown = [[place[text] for text in row if text in place] for row in texts]
-    judged = set(stage.names)
-    unjudged = {index for text, index in place.items() if text not in judged}
-    kept = sorted({*names_shown(shown, FEWEST_PHOTOS), *unjudged})
+    if trained is not None:
+        kept = kept_names(source, trained)
+    else:
+        shown = [[place[text] for text in row if text in place] for row in texts]
+        judged = set(stage.names)
+        unjudged = {index for text, index in place.items() if text not in judged}
+        kept = sorted({*names_shown(shown, FEWEST_PHOTOS), *unjudged})
     pruned = prune_names(source, kept, stage.run / "pruned", card=card, force=True)
     index_of = {text: index for index, text in enumerate(pruned.class_names)}
     photos = [

@@ -17,7 +17,7 @@ from mobile_multimodal.manifest import Component
 from mobile_multimodal.quantized_tensor import QuantizedTensor
 from mobile_multimodal.weight_files import StoredTensor, write_weights
 
-__all__ = ["names_shown", "prune_names"]
+__all__ = ["kept_names", "names_shown", "prune_names"]
 
 ENCODER = "vision_encoder"
 
@@ -26,6 +26,25 @@ def names_shown(shown: Iterable[Sequence[int]], least: int) -> list[int]:
     """The names, in order, that were shown for at least so many pictures."""
     counts = Counter(name for row in shown for name in row)
     return sorted(name for name, count in counts.items() if count >= least)
+
+
+def kept_names(bundle: ModelBundle, pruned: ModelBundle) -> list[int]:
+    """Which names of ``bundle`` are left in ``pruned``, which was made of it; a class may also be a word.
+
+    Raises:
+        UsageError: a name that the bundle does not have.
+    """
+    kept: list[int] = []
+    first, first_pruned = bundle.config.vision.num_classes, pruned.config.vision.num_classes
+    for start, own, others in (
+        (0, bundle.class_names[:first], pruned.class_names[:first_pruned]),
+        (first, bundle.class_names[first:], pruned.class_names[first_pruned:]),
+    ):
+        place = {text: start + index for index, text in enumerate(own)}
+        if unknown := [text for text in others if text not in place]:
+            raise UsageError(f"{pruned.directory} names {unknown[0]!r}, which {bundle.directory} does not")
+        kept += [place[text] for text in others]
+    return kept
 
 
 def prune_names(

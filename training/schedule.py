@@ -14,6 +14,7 @@ __all__ = [
     "FINETUNE",
     "FROZEN",
     "INT2",
+    "INT2_ON",
     "POLISH",
     "SELF_CRITICAL",
 ]
@@ -59,6 +60,10 @@ INT2 = StageOptions(
     # The teacher sees what the student sees, so little needs to be hidden from either.
     batch=BatchOptions(photos=24, captions_per_photo=1, min_crop=0.7, hide_names=0.05, drop_names=0.05),
     seed=7,
+)
+# From a trained 2-bit bundle: long, with a rate that does not throw away what is there.
+INT2_ON = replace(
+    INT2, name="int2_on", segments=6, photos_per_segment=5000, peak_lr=7e-4, encoder_lr=7e-4, seed=11
 )
 COCO_WEIGHTS = {"frozen": 3.0, "finetune": 3.0, "self_critical": 2.0, "polish": 1.6, "int2": 2.0}
 DRAWN_WEIGHTS = {"frozen": 0.5, "finetune": 0.5, "self_critical": 0.5, "polish": 1.0, "int2": 1.0}

@@ -66,6 +66,55 @@ def test_what_trains_is_what_is_stored(scheme: QuantizationScheme, shape: tuple[
     assert np.allclose(grid(weight).detach().numpy(), weight.numpy(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@pytest.mark.parametrize(("shape", "axis"), [((6, 40), 0), ((5, 6, 2, 2), 1)])
+def test_a_resumed_weight_rounds_as_stored_and_can_learn(
+    scheme: QuantizationScheme, shape: tuple[int, ...], axis: int
+) -> None:
+    _, grid = start(scheme, shape, axis)
+    _, other = start(scheme, shape, axis)
+    with torch.no_grad():
+        other.log_scale.add_(0.3)
+    generator = torch.Generator().manual_seed(2)
+    trained = other.stored(0.2 * torch.randn(shape, generator=generator))
+    floats = 0.5 * torch.randn(shape, generator=generator)
+    resumed = grid.resume(floats, trained).requires_grad_()
+    assert np.array_equal(grid.stored(resumed.detach()).dequantize(), trained.dequantize())
+    grid(resumed).sum().backward()
+    assert resumed.grad is not None
+    assert torch.allclose(resumed.grad, torch.ones(shape))
+    # A float that rounds as stored, within the range, is not moved.
+    near = torch.from_numpy(trained.dequantize()) * 0.99
+    kept = np.abs(trained.values()) < scheme.largest
+    moved = (grid.resume(near, trained) - near).abs().movedim(axis, 0).flatten(1).numpy()
+    assert moved[kept].max() < 1e-6
+
+
+def test_a_stored_model_trains_on_from_where_it_stands(
+    student: CaptionModel, tiny_bundle: ModelBundle, tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.05 * parameter.abs().mean() * torch.randn(parameter.shape, generator=generator))
+    recipe, learned = load_recipe("int2"), learned_tensors(student)
+    prepared = Prepared(learned=learned)
+    trained = quantize_bundle(tiny_bundle, recipe, tmp_path / "trained", prepared=prepared).bundle
+    model = caption_model(tiny_bundle)
+    prepare_captioner(model, plan_quantization(tiny_bundle, recipe), trained)
+    for component, tensors in learned_tensors(model).items():
+        for name, tensor in trained.stored_weights(component).items():
+            found = tensors[name]
+            if isinstance(tensor, QuantizedTensor):
+                assert isinstance(found, QuantizedTensor)
+                assert np.array_equal(found.packed, tensor.packed), name
+                assert np.array_equal(found.scale, tensor.scale), name
+            else:
+                assert np.array_equal(found, tensor), name
+    with pytest.raises(ValueError, match="not stored quantized"):
+        prepare_captioner(caption_model(tiny_bundle), plan_quantization(tiny_bundle, recipe), tiny_bundle)
+
+
 def test_gradients_pass_the_rounding_as_learned_step_sizes_have_it() -> None:
     """LSQ, equation 3, for weights inside and outside the range of one channel of 2 bits."""
     scheme = QuantizationScheme(2)
