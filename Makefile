@@ -34,8 +34,8 @@ $(VENV)/.train: pyproject.toml Makefile | $(BIN)/python
 	@touch $(VENV)/.base $@
 
 $(VENV)/.dev: pyproject.toml Makefile | $(BIN)/python
-	@echo "installing mmllm with its development and training tools into $(VENV) (torch: about 1 GB)" >&2
-	@$(PIP) --editable '.[bench,dev,train]' >&2
+	@echo "installing mmllm with its development, export and training tools into $(VENV) (torch and converters: about 2.5 GB)" >&2
+	@$(PIP) --editable '.[bench,dev,export,train]' >&2
 	@$(PIP) --no-deps $(WITHOUT_DEPENDENCIES) >&2
 	@touch $(VENV)/.base $(VENV)/.train $@
 

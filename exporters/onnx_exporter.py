@@ -1,17 +1,15 @@
-"""Bundle → ONNX artifact: capture each network, check it, store its weights as the recipe says."""
+"""One component → an ONNX graph: capture the network, check it, store its weights as the bundle has them."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
-from mobile_multimodal.bundle import ModelBundle, check_output, save_directory
+from exporters.base import ExportOptions, Source
 from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import MissingExtraError, UsageError
@@ -24,17 +22,16 @@ try:
     import torch
     from torch import Tensor, nn
 
-    from exporters.onnx_weights import OPSETS, store_weights
-    from mobile_multimodal.backends.torch_backend import load_modules
+    from exporters.onnx_weights import OPSETS, store_halves, store_weights
 except ImportError as exc:
     raise MissingExtraError(exc.name or "onnx", "export") from exc
 
-__all__ = ["OPSET", "capture", "export_onnx", "sample_inputs", "strip_metadata"]
+__all__ = ["NEWEST_OPSET", "OPSET", "capture", "sample_inputs", "strip_metadata", "write_onnx"]
 
 OPSET = 23
 """From 23 on attention is one operator; 26 leaves an invalid file without raising."""
 
-TOOLS = ("torch", "onnx", "onnxscript")
+NEWEST_OPSET = 25
 
 
 def sample_inputs(component: str, config: ModelConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -100,48 +97,27 @@ def strip_metadata(model: onnx.ModelProto) -> None:
     del model.metadata_props[:]
 
 
-def export_onnx(bundle: ModelBundle, output: Path, *, force: bool = False) -> ModelBundle:
-    """Write an artifact for ONNX Runtime from a bundle: quantized weights as they are, others in float32.
+def write_onnx(source: Source, options: ExportOptions, folder: Path) -> Component:
+    """Write one component for ONNX Runtime: quantized weights as they are, others in 16 or 32 bits.
 
     Raises:
-        UsageError: an output that exists or is the bundle itself.
-        BundleError: weights that do not fit the bundle's config.json, or an output that cannot be written.
-        MissingExtraError: safetensors is not installed.
+        UsageError: an operator set that the weights, or attention as one operator, do not know.
     """
-    check_output(output, force=force)
-    if output.resolve() == bundle.directory.resolve():
-        raise UsageError(f"{output} is the bundle that is exported", remedy="name another output")
-    modules = load_modules(bundle)
-    components = []
-    with tempfile.TemporaryDirectory() as scratch:
-        contents: dict[str, Path | bytes] = {}
-        for name, module in modules.items():
-            stored = bundle.stored_weights(name).items()
-            quantized = {key: x for key, x in stored if isinstance(x, QuantizedTensor)}
-            opset = max([OPSET, *(OPSETS.get(x.scheme.bits, OPSET) for x in quantized.values())])
-            model = capture(name, module, bundle.config, opset)
-            store_weights(model, quantized)
-            path = Path(scratch) / f"{name}.onnx"
-            onnx.save_model(model, path)
-            inputs, outputs = component_specs(name, bundle.config)
-            parameters = bundle.component(name).parameters
-            components.append(Component(name, inputs, outputs, path.name, parameters))
-            contents[path.name] = path
-        card = bundle.directory / "README.md"
-        if card.exists():
-            contents["README.md"] = card
-        return save_directory(
-            output,
-            contents,
-            kind="artifact",
-            target="onnx",
-            recipe="float32" if bundle.recipe == "float16" else bundle.recipe,
-            config=bundle.config,
-            tokenizer=bundle.tokenizer,
-            class_names=bundle.class_names,
-            components=tuple(components),
-            tool_versions={tool: importlib.metadata.version(tool) for tool in TOOLS},
-            # The float bundle that everything began with, whatever was quantized in between.
-            bundle_sha256=bundle.manifest.bundle_sha256 or bundle.sha256,
-            force=force,
+    bundle, name = source.bundle, source.component
+    stored = bundle.stored_weights(name)
+    quantized = {key: x for key, x in stored.items() if isinstance(x, QuantizedTensor)}
+    least = max([OPSET, *(OPSETS.get(x.scheme.bits, OPSET) for x in quantized.values())])
+    opset = least if options.opset is None else options.opset
+    if not least <= opset <= NEWEST_OPSET:
+        raise UsageError(
+            f"{name} of recipe {bundle.recipe} cannot be exported in opset {opset}",
+            remedy=f"give --opset {least} to {NEWEST_OPSET}, or leave it out",
         )
+    model = capture(name, source.network, source.config, opset)
+    store_weights(model, quantized)
+    if options.float_bits == 16:
+        store_halves(model)
+    path = folder / f"{name}.onnx"
+    onnx.save_model(model, path)
+    inputs, outputs = component_specs(name, source.config)
+    return Component(name, inputs, outputs, path.name, bundle.component(name).parameters)

@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from mobile_multimodal.quantized_tensor import InputGrid, QuantizedTensor, from_channels, pack
 
-__all__ = ["OPSETS", "store_weights"]
+__all__ = ["OPSETS", "SMALLEST_HALF", "store_halves", "store_weights"]
 
 MICROSOFT = "com.microsoft"
 INTEGERS = {2: (TensorProto.INT2, 0xAA), 4: (TensorProto.INT4, 0x88)}
@@ -30,6 +30,8 @@ OPSETS = {2: 25}
 BLOCK = 128
 """Columns that share a scale in ``MatMulNBits``: with blocks of 256, or output channels that are no multiple
 of 128, ONNX Runtime 1.32 takes a path that is over 10 times slower."""
+SMALLEST_HALF = 1024
+"""Values below which a float constant stays in float32: the operator that widens it takes as many bytes."""
 INT8_ACTIVATIONS = 4
 """``accuracy_level`` of the fast kernel: rows of the input are rounded to 8 bits, block by block."""
 Fingerprint = tuple[tuple[int, ...], str]
@@ -92,6 +94,30 @@ def store_weights(model: ModelProto, tensors: Mapping[str, QuantizedTensor]) -> 
     graph.node.extend([*nodes, *following])
     if any(node.domain == MICROSOFT for node in graph.node):
         model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    onnx.checker.check_model(model, full_check=True)
+
+
+def store_halves(model: ModelProto) -> None:
+    """Store float constants in two bytes each, in place, where that loses nothing; computed is in float32.
+
+    ONNX Runtime widens them once, when the file is loaded.
+    """
+    graph = model.graph
+    nodes = []
+    for place in list(graph.initializer):
+        if place.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(place)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if values.size < SMALLEST_HALF or not np.array_equal(halves.astype(np.float32), values):
+            continue
+        graph.initializer.remove(place)
+        graph.initializer.append(numpy_helper.from_array(halves, f"{place.name}.half"))
+        nodes.append(helper.make_node("Cast", [f"{place.name}.half"], [place.name], to=TensorProto.FLOAT))
+    body = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *body])
     onnx.checker.check_model(model, full_check=True)
 
 

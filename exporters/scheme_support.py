@@ -14,14 +14,15 @@ from mobile_multimodal.quantized_tensor import QuantizationScheme
 
 __all__ = [
     "BEHAVIOURS",
+    "DECOMPRESSED",
     "MEANINGS",
-    "NO_EXPORTER",
     "ROUNDS_INPUTS",
     "RUNS_AT_2_BITS",
+    "RUNS_AT_4_BITS",
     "RUNTIMES",
     "SCHEME_SUPPORT",
+    "STAYS_FLOAT16",
     "TESTED",
-    "TO_FLOAT32_AT_EXPORT",
     "TO_FLOAT32_AT_LOAD",
     "UNKNOWN",
     "UNPACKS_AT_LOAD",
@@ -37,17 +38,19 @@ RUNTIMES = ("torch", "onnxruntime", "litert", "coreml")
 UNPACKS_AT_LOAD = "unpacks to float at load"
 ROUNDS_INPUTS = "unpacks at load, rounds inputs"
 RUNS_AT_2_BITS = "runs at 2 bits"
+RUNS_AT_4_BITS = "runs at 4 bits"
 TO_FLOAT32_AT_LOAD = "becomes float32 at load"
-TO_FLOAT32_AT_EXPORT = "becomes float32 at export"
-NO_EXPORTER = "no exporter yet"
+STAYS_FLOAT16 = "stays float16"
+DECOMPRESSED = "decompressed by Core ML"
 UNKNOWN = "not known"
 BEHAVIOURS = (
     UNPACKS_AT_LOAD,
     ROUNDS_INPUTS,
     RUNS_AT_2_BITS,
+    RUNS_AT_4_BITS,
     TO_FLOAT32_AT_LOAD,
-    TO_FLOAT32_AT_EXPORT,
-    NO_EXPORTER,
+    STAYS_FLOAT16,
+    DECOMPRESSED,
     UNKNOWN,
 )
 """What may become of a weight."""
@@ -55,15 +58,19 @@ BEHAVIOURS = (
 TESTED = "tested here"
 UNTESTED = "not checked here"
 
-WEIGHTS = ("every", "matrix", "other")
+WEIGHTS = ("every", "matrix", "other", "product", "rest")
 """The kinds of weight that a cell may speak of."""
 
 MEANINGS = {
     "matrix": "what activations are multiplied by in a MatMul, both sizes multiples of 128",
     "other": "every other weight: matrices of other sizes or in a Gemm, convolutions, embeddings",
+    "product": "matrices and pointwise convolutions, their inputs a multiple of 4, or of 32 in groups",
+    "rest": "every other weight: other convolutions, embeddings, pointwise ones with a stride",
     UNPACKS_AT_LOAD: "packed in the file alone; held and computed in float32",
     ROUNDS_INPUTS: "packed in the file alone; inputs are rounded to 8 bits, then computed in float32",
     RUNS_AT_2_BITS: "packed in memory too and multiplied so, the activations rounded to 8 bits",
+    RUNS_AT_4_BITS: "packed in memory too and multiplied so, the activations rounded to 8 bits",
+    DECOMPRESSED: "packed in the file, whole numbers kept; when Core ML unpacks them is up to the device",
 }
 """Words of a cell that need more words."""
 
@@ -140,33 +147,33 @@ INT2 = StoredAs(QuantizationScheme(2))
 
 SCHEME_SUPPORT = (
     SchemeSupport(FLOAT16, "every", "torch", TO_FLOAT32_AT_LOAD, TESTED),
-    SchemeSupport(FLOAT16, "every", "onnxruntime", TO_FLOAT32_AT_EXPORT, TESTED),
-    SchemeSupport(FLOAT16, "every", "litert", NO_EXPORTER, UNTESTED),
-    SchemeSupport(FLOAT16, "every", "coreml", NO_EXPORTER, UNTESTED),
+    SchemeSupport(FLOAT16, "every", "onnxruntime", TO_FLOAT32_AT_LOAD, TESTED),
+    SchemeSupport(FLOAT16, "every", "litert", TO_FLOAT32_AT_LOAD, TESTED),
+    SchemeSupport(FLOAT16, "every", "coreml", STAYS_FLOAT16, UNTESTED),
     SchemeSupport(INT8, "every", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT8, "every", "onnxruntime", UNPACKS_AT_LOAD, TESTED),
-    SchemeSupport(INT8, "every", "litert", NO_EXPORTER, UNTESTED),
-    SchemeSupport(INT8, "every", "coreml", NO_EXPORTER, UNTESTED),
+    SchemeSupport(INT8, "every", "litert", UNPACKS_AT_LOAD, TESTED),
+    SchemeSupport(INT8, "every", "coreml", DECOMPRESSED, UNTESTED),
     SchemeSupport(STATIC_INT8, "every", "torch", ROUNDS_INPUTS, TESTED),
     SchemeSupport(STATIC_INT8, "every", "onnxruntime", ROUNDS_INPUTS, TESTED),
-    SchemeSupport(STATIC_INT8, "every", "litert", NO_EXPORTER, UNTESTED),
-    SchemeSupport(STATIC_INT8, "every", "coreml", NO_EXPORTER, UNTESTED),
+    SchemeSupport(STATIC_INT8, "every", "litert", ROUNDS_INPUTS, TESTED),
+    SchemeSupport(STATIC_INT8, "every", "coreml", ROUNDS_INPUTS, UNTESTED),
     SchemeSupport(INT4_G32, "every", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT4_G32, "every", "onnxruntime", UNPACKS_AT_LOAD, TESTED),
-    SchemeSupport(INT4_G32, "every", "litert", NO_EXPORTER, UNTESTED),
-    SchemeSupport(INT4_G32, "every", "coreml", NO_EXPORTER, UNTESTED),
+    SchemeSupport(INT4_G32, "product", "litert", RUNS_AT_4_BITS, TESTED),
+    SchemeSupport(INT4_G32, "rest", "litert", UNPACKS_AT_LOAD, TESTED),
+    SchemeSupport(INT4_G32, "every", "coreml", DECOMPRESSED, UNTESTED),
     SchemeSupport(INT4, "every", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT4, "every", "onnxruntime", UNPACKS_AT_LOAD, TESTED),
-    SchemeSupport(INT4, "every", "litert", NO_EXPORTER, UNTESTED),
-    SchemeSupport(INT4, "every", "coreml", NO_EXPORTER, UNTESTED),
+    SchemeSupport(INT4, "every", "litert", UNPACKS_AT_LOAD, TESTED),
+    SchemeSupport(INT4, "every", "coreml", DECOMPRESSED, UNTESTED),
     SchemeSupport(INT2, "matrix", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT2, "matrix", "onnxruntime", RUNS_AT_2_BITS, TESTED),
-    SchemeSupport(INT2, "matrix", "litert", NO_EXPORTER, UNTESTED),
-    SchemeSupport(INT2, "matrix", "coreml", NO_EXPORTER, UNTESTED),
+    SchemeSupport(INT2, "product", "litert", RUNS_AT_2_BITS, TESTED),
     SchemeSupport(INT2, "other", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT2, "other", "onnxruntime", UNPACKS_AT_LOAD, TESTED),
-    SchemeSupport(INT2, "other", "litert", NO_EXPORTER, UNTESTED),
-    SchemeSupport(INT2, "other", "coreml", NO_EXPORTER, UNTESTED),
+    SchemeSupport(INT2, "rest", "litert", UNPACKS_AT_LOAD, TESTED),
+    SchemeSupport(INT2, "every", "coreml", DECOMPRESSED, UNTESTED),
 )
 """Every cell that is known; what the exporters write and the backends set decides what stands in it."""
 

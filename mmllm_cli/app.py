@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmllm_cli.commands import caption, doctor, evaluate, info, ocr, quantize, run, vqa
+from mmllm_cli.commands import analyze, caption, doctor, evaluate, export, info, ocr, quantize, run, vqa
 from mmllm_cli.errors_to_exit import run_app
 
 __all__ = ["app", "main"]
@@ -30,6 +30,8 @@ app.command("ocr")(ocr.ocr)
 app.command("vqa")(vqa.vqa)
 app.command("run")(run.run)
 app.command("quantize")(quantize.quantize)
+app.command("export")(export.export)
+app.command("analyze")(analyze.analyze)
 app.command("eval")(evaluate.evaluate)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)

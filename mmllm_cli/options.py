@@ -39,7 +39,10 @@ ModelName = Annotated[
     ),
 ]
 BackendName = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help="onnxruntime, or torch (needs the export extra).")
+    str,
+    typer.Option(
+        "--backend", metavar="NAME", help="onnxruntime, litert, coreml, or torch (extras litert, export)."
+    ),
 ]
 Threads = Annotated[
     int | None,

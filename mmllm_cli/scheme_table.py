@@ -56,7 +56,7 @@ def recipe_schemes(name: str) -> set[StoredAs] | None:
     Where a recipe rounds inputs, each of its schemes is given with and without them. The files are read
     here because ``quantization.recipe`` imports torch.
     """
-    if name == "float32":  # an artifact of a bundle that nothing was quantized in
+    if name in ("float16", "float32"):  # an artifact of a bundle that nothing was quantized in
         return {StoredAs()}
     for file in (importlib.resources.files("quantization") / "recipes").iterdir():
         if file.name == f"{name}.json":

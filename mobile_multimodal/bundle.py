@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MODEL",
+    "TARGETS",
     "ModelBundle",
     "check_output",
     "find_model",
@@ -38,7 +39,9 @@ __all__ = [
 DEFAULT_MODEL = "mmllm-base"
 MODELS = Path(__file__).parent / "models"
 PACKAGED_PARTS = {"onnxruntime": "onnx_*", "torch": "bundle"}
-"""Which directory of a packaged model each backend runs."""
+"""Which directory of a packaged model a backend runs; the other backends run what is exported for them."""
+TARGETS = {"onnxruntime": "onnx", "torch": "torch", "litert": "tflite", "coreml": "coreml"}
+"""The target that a directory must be made for so that each backend can run it."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,16 @@ def find_model(model: str | os.PathLike[str] | None, backend: str) -> Path:
     Raises:
         UsageError: neither a packaged name nor a directory, or a backend of another name.
     """
-    if backend not in PACKAGED_PARTS:
-        raise UsageError(f"unknown backend {backend!r}", remedy=f"one of {', '.join(PACKAGED_PARTS)}")
+    if backend not in TARGETS:
+        raise UsageError(f"unknown backend {backend!r}", remedy=f"one of {', '.join(TARGETS)}")
     name = DEFAULT_MODEL if model is None else os.fspath(model)
     if name in packaged_models():
+        if backend not in PACKAGED_PARTS:
+            target, folder = TARGETS[backend], f"{name}-{TARGETS[backend]}"
+            raise UsageError(
+                f"model {name!r} ships nothing that {backend} runs",
+                remedy=f"mmllm export {name} --target {target} -o {folder}, then --model {folder}",
+            )
         return next((MODELS / name).glob(PACKAGED_PARTS[backend]), MODELS / name)
     # Unlike Path.is_dir it does not raise on a name that is too long or may not be looked up.
     if os.path.isdir(name):
@@ -238,6 +247,7 @@ def save_directory(
         everything: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
         everything.update(contents)
         for name, content in everything.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, Path):
                 shutil.copyfile(content, temporary / name)
             else:

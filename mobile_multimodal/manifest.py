@@ -7,13 +7,13 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mobile_multimodal.errors import BundleError
 from mobile_multimodal.tensor_spec import TensorSpec
 
-__all__ = ["MANIFEST_NAMES", "SCHEMA_VERSION", "Component", "FileEntry", "Manifest", "hash_file"]
+__all__ = ["MANIFEST_NAMES", "SCHEMA_VERSION", "Component", "FileEntry", "GraphSpec", "Manifest", "hash_file"]
 
 SCHEMA_VERSION = 1
 MANIFEST_NAMES = {"bundle": "bundle.json", "artifact": "artifact.json"}
@@ -21,14 +21,66 @@ _REINSTALL = "reinstall it: pip install --force-reinstall mmllm"
 
 
 @dataclass(frozen=True)
+class GraphSpec:
+    """One graph of fixed sizes in a component's file: what it is called there, and its tensors."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form that artifact.json holds."""
+        return {"name": self.name, **_tensors_to_json(self)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> GraphSpec:
+        """Read back what :meth:`to_json` wrote; an unknown key is a ``TypeError``."""
+        return cls(**_tensors_from_json(row))
+
+
+@dataclass(frozen=True)
 class Component:
-    """One network: its graph's inputs and outputs, the file of its weights, and how many there are."""
+    """One network: its graph's inputs and outputs, the file of its weights, and how many there are.
+
+    A runtime that cannot hold sizes that vary has several ``graphs`` of fixed sizes in the one file, which
+    share the weights; none means that the file holds one graph, whose sizes vary as the specs say.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: str
     parameters: int
+    graphs: tuple[GraphSpec, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form that a manifest holds."""
+        row = {
+            "name": self.name,
+            **_tensors_to_json(self),
+            "weights": self.weights,
+            "parameters": self.parameters,
+        }
+        return row | ({"graphs": [graph.to_json() for graph in self.graphs]} if self.graphs else {})
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Component:
+        """Read back what :meth:`to_json` wrote; an unknown key is a ``TypeError``."""
+        fields = _tensors_from_json(row)
+        graphs = tuple(GraphSpec.from_json(graph) for graph in fields.pop("graphs", ()))
+        return cls(graphs=graphs, **fields)
+
+
+def _tensors_to_json(graph: GraphSpec | Component) -> dict[str, Any]:
+    return {
+        "inputs": [spec.to_json() for spec in graph.inputs],
+        "outputs": [spec.to_json() for spec in graph.outputs],
+    }
+
+
+def _tensors_from_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    tensors = {key: tuple(TensorSpec.from_json(spec) for spec in row[key]) for key in ("inputs", "outputs")}
+    return {**row, **tensors}
 
 
 @dataclass(frozen=True)
@@ -64,16 +116,7 @@ class Manifest:
             "name": self.name,
             "recipe": self.recipe,
             "target": self.target,
-            "components": [
-                {
-                    "name": component.name,
-                    "inputs": [spec.to_json() for spec in component.inputs],
-                    "outputs": [spec.to_json() for spec in component.outputs],
-                    "weights": component.weights,
-                    "parameters": component.parameters,
-                }
-                for component in self.components
-            ],
+            "components": [component.to_json() for component in self.components],
             "files": {name: vars(entry) for name, entry in self.files.items()},
             "tool_versions": dict(self.tool_versions),
             "bundle_sha256": self.bundle_sha256,
@@ -124,22 +167,17 @@ class Manifest:
     @classmethod
     def _from_json(cls, kind: str, row: Mapping[str, Any]) -> Manifest:
         fields = dict(row)
-        components = tuple(
-            Component(
-                inputs=tuple(TensorSpec.from_json(spec) for spec in component.pop("inputs")),
-                outputs=tuple(TensorSpec.from_json(spec) for spec in component.pop("outputs")),
-                **component,
-            )
-            for component in map(dict, fields.pop("components"))
-        )
+        components = tuple(Component.from_json(component) for component in fields.pop("components"))
         files = {name: FileEntry(**entry) for name, entry in fields.pop("files").items()}
         for name in files:
-            if name != Path(name).name:
+            if not _stays_inside(name):
                 raise ValueError(f"file name {name!r} leaves the directory")
         if type(fields.get("schema_version")) is not int:
             raise ValueError("schema_version is missing or no whole number")
         for component in components:
-            if component.weights not in files:
+            # A Core ML package is a directory, of which the files are listed.
+            inside = f"{component.weights}/"
+            if component.weights not in files and not any(name.startswith(inside) for name in files):
                 raise ValueError(
                     f"{component.name} has its weights in {component.weights!r}, which is not listed"
                 )
@@ -163,6 +201,17 @@ class Manifest:
                 raise BundleError(
                     f"{path} was changed: sha256 {digest[:12]}…, not {entry.sha256[:12]}…", remedy=_REINSTALL
                 )
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether this is a plain relative path, with forward slashes, of a file below the directory."""
+    path = PurePosixPath(name)
+    return (
+        name == str(path)
+        and not path.is_absolute()
+        and not {"..", "."} & set(path.parts)
+        and "\\" not in name
+    )
 
 
 def hash_file(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mobile_multimodal.backends import Backend
-from mobile_multimodal.bundle import PACKAGED_PARTS, ModelBundle, find_model, load_bundle
+from mobile_multimodal.bundle import TARGETS, ModelBundle, find_model, load_bundle
 from mobile_multimodal.errors import BundleError, MmllmError, UsageError
 from mobile_multimodal.image import ImageInput, LoadedImage, load_image
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult, TextRegion
@@ -30,7 +30,7 @@ class MobileMultiModalLLM:
 
     Args:
         model: a packaged name (``"mmllm-base"``, the default), or the directory of a bundle or artifact.
-        backend: ``"onnxruntime"`` runs artifacts, ``"torch"`` runs bundles.
+        backend: ``"onnxruntime"``, ``"litert"`` and ``"coreml"`` run artifacts, ``"torch"`` runs bundles.
         threads: threads of one inference; None leaves it to the runtime.
         health_check_enabled: run one inference now and fail if it does not work.
 
@@ -188,26 +188,36 @@ def open_backend(bundle: ModelBundle, backend: str, threads: int | None) -> Back
         BundleError: weights that do not fit config.json.
         MissingExtraError: torch is not installed.
     """
-    if backend not in PACKAGED_PARTS:
-        raise UsageError(f"unknown backend {backend!r}", remedy=f"one of {', '.join(PACKAGED_PARTS)}")
+    if backend not in TARGETS:
+        raise UsageError(f"unknown backend {backend!r}", remedy=f"one of {', '.join(TARGETS)}")
     if threads is not None and threads < 1:
         raise UsageError(f"threads {threads} is below 1")
+    manifest = bundle.manifest
+    if manifest.target != TARGETS[backend]:
+        fitting = {target: name for name, target in TARGETS.items()}.get(manifest.target)
+        raise UsageError(
+            f"{bundle.directory} is {_with_article(manifest.kind)} for {manifest.target}, "
+            f"which {backend} cannot run",
+            remedy=None if fitting is None else f"give --backend {fitting}",
+        )
+    if backend == "torch":
+        from mobile_multimodal.backends.torch_backend import open_torch_backend
+
+        return open_torch_backend(bundle, threads)
+    files = {c.name: bundle.directory / c.weights for c in manifest.components}
     if backend == "onnxruntime":
-        if bundle.manifest.target != "onnx":
-            raise UsageError(
-                f"{bundle.directory} is a {bundle.manifest.kind} for {bundle.manifest.target}, "
-                "which ONNX Runtime cannot run",
-                remedy="give --backend torch, or name an ONNX artifact",
-            )
         from mobile_multimodal.backends.onnx_backend import OnnxBackend
 
-        files = {c.name: bundle.directory / c.weights for c in bundle.manifest.components}
         return OnnxBackend(files, threads)
-    if bundle.manifest.kind != "bundle":
-        raise UsageError(
-            f"{bundle.directory} is an artifact for {bundle.manifest.target}, which torch cannot run",
-            remedy="give --backend onnxruntime, or name a bundle",
-        )
-    from mobile_multimodal.backends.torch_backend import open_torch_backend
+    graphs = {c.name: c.graphs for c in manifest.components}
+    if backend == "litert":
+        from mobile_multimodal.backends.litert_backend import open_litert_backend
 
-    return open_torch_backend(bundle, threads)
+        return open_litert_backend(files, graphs, threads)
+    from mobile_multimodal.backends.coreml_backend import open_coreml_backend
+
+    return open_coreml_backend(files, graphs)
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind == "artifact" else f"a {kind}"

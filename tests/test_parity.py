@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.evaluation_data import parse_caption, read_file, read_jsonl, sample
 from benchmarks.image_store import ImageStore
-from exporters.onnx_exporter import export_onnx
+from exporters.base import ExportOptions
+from exporters.export import export_artifact
 from mobile_multimodal import LoadedImage, MobileMultiModalLLM, TaskRequest, load_bundle, load_image
 from mobile_multimodal.bundle import MODELS
 
@@ -24,7 +25,9 @@ REQUESTS = [TaskRequest("caption"), TaskRequest("vqa", "What is in the picture?"
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[MobileMultiModalLLM, MobileMultiModalLLM]:
     """The packaged bundle under torch, and its float export under ONNX Runtime."""
     output = tmp_path_factory.mktemp("parity") / "float32"
-    export_onnx(load_bundle(MODELS / "mmllm-base" / "bundle"), output)
+    export_artifact(
+        load_bundle(MODELS / "mmllm-base" / "bundle"), "onnx", output, ExportOptions(float_bits=32)
+    )
     return MobileMultiModalLLM(backend="torch"), MobileMultiModalLLM(output)
 
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from exporters.onnx_exporter import export_onnx
+from exporters.base import ExportOptions
+from exporters.export import export_artifact
 from mobile_multimodal.bundle import ModelBundle, check_output, load_bundle, save_directory
 from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.config import ModelConfig, OcrConfig
@@ -118,8 +119,8 @@ def build_artifact(bundle: Path, output: Path, *, recipe: str, force: bool) -> M
     """
     source = load_bundle(bundle)
     if recipe == "float32":
-        return export_onnx(source, output, force=force)
+        return export_artifact(source, "onnx", output, ExportOptions(float_bits=32), force=force)
     check_output(output, force=force)
     with tempfile.TemporaryDirectory() as scratch:
         quantized = quantize_bundle(source, load_recipe(recipe), Path(scratch) / "quantized").bundle
-        return export_onnx(quantized, output, force=force)
+        return export_artifact(quantized, "onnx", output, force=force)

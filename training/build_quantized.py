@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from exporters.onnx_exporter import export_onnx
+from exporters.export import export_artifact
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.model import MobileMultiModalLLM
@@ -42,7 +42,8 @@ def build_quantized(
     def write(config: ModelConfig, folder: Path) -> tuple[ModelBundle, ModelBundle]:
         renamed = replace(source, config=config)
         bundle = quantize_bundle(renamed, recipe, folder / "bundle", prepared=prepared, force=True).bundle
-        return bundle, export_onnx(bundle, folder / f"onnx_{recipe.alias or recipe.name}", force=True)
+        artifact = folder / f"onnx_{recipe.alias or recipe.name}"
+        return bundle, export_artifact(bundle, "onnx", artifact, force=True)
 
     raw = replace(source.config, name=name, calibration={})
     _, artifact = write(raw, run / f"uncalibrated-{recipe.alias or recipe.name}")

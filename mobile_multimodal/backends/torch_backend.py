@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from mobile_multimodal.bundle import ModelBundle
     from mobile_multimodal.config import ModelConfig
 
-__all__ = ["TorchBackend", "build_module", "load_modules", "open_torch_backend", "round_inputs"]
+__all__ = [
+    "TorchBackend",
+    "build_module",
+    "load_module",
+    "load_modules",
+    "open_torch_backend",
+    "round_inputs",
+]
 
 OUTPUTS = {
     "vision_encoder": ("image_key", "image_value", "class_logits"),
@@ -98,18 +105,24 @@ def load_modules(bundle: ModelBundle) -> dict[str, nn.Module]:
     Raises:
         BundleError: weights that do not fit the sizes in config.json.
     """
-    modules = {}
-    for component in bundle.manifest.components:
-        module = build_module(component.name, bundle.config)
-        weights = {name: torch.from_numpy(x).float() for name, x in bundle.weights(component.name).items()}
-        try:
-            module.load_state_dict(weights)
-        except RuntimeError as exc:
-            raise BundleError(
-                f"{bundle.directory}: {component.weights} does not fit config.json: {exc}"
-            ) from exc
-        modules[component.name] = module.eval()
-    return modules
+    return {component.name: load_module(bundle, component.name) for component in bundle.manifest.components}
+
+
+def load_module(bundle: ModelBundle, component: str) -> nn.Module:
+    """One network of a bundle in float32, ready to run.
+
+    Raises:
+        KeyError: the bundle has no such component.
+        BundleError: weights that do not fit the sizes in config.json.
+    """
+    module = build_module(component, bundle.config)
+    weights = {name: torch.from_numpy(x).float() for name, x in bundle.weights(component).items()}
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as exc:
+        file = bundle.component(component).weights
+        raise BundleError(f"{bundle.directory}: {file} does not fit config.json: {exc}") from exc
+    return module.eval()
 
 
 def round_inputs(modules: Mapping[str, nn.Module], bundle: ModelBundle) -> None:

@@ -37,7 +37,8 @@ def normalize_pixels(pixel_values: Tensor) -> Tensor:
 class SqueezeExcite(nn.Module):
     """Per-channel gates in 0..1 from the mean of each channel (Hu et al., arXiv 1709.01507).
 
-    The gate is ``clamp(slope * x + 0.5, 0, 1)``. Returns the gates [B, C, 1, 1], not the product.
+    The gate is ``clamp(slope * x + 0.5, 0, 1)``, clamped ahead of the slope, which a converter would merge
+    into the weights else. Returns the gates [B, C, 1, 1], not the product.
     """
 
     def __init__(self, width: int, hidden: int, slope: float) -> None:
@@ -49,7 +50,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         pooled = features.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
         gates = self.expand(functional.relu(self.reduce(pooled)))
-        return torch.clamp(gates * self.slope + 0.5, 0.0, 1.0)
+        return torch.clamp(gates, -0.5 / self.slope, 0.5 / self.slope) * self.slope + 0.5
 
 
 class Stem(nn.Module):

@@ -45,14 +45,17 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, mask: Tensor, past: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """``x`` [B, S, D], ``mask`` [B, 1, S, T + S], ``past`` two of [B, H, T, d] → output, key, value."""
         batch, steps, width = x.shape
         qkv = self.qkv(x).view(batch, steps, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, S, d]
-        y = functional.scaled_dot_product_attention(
-            query, torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2), attn_mask=mask
-        )
+        keys, values = key, value
+        if past is not None:
+            keys, values = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+        y = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
         return self.out(y.transpose(1, 2).reshape(batch, steps, width)), key, value
 
 
@@ -88,9 +91,13 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor, past: tuple[Tensor, Tensor], image: tuple[Tensor, Tensor] | None
+        self,
+        x: Tensor,
+        mask: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        image: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``x`` [B, S, D] → [B, S, D], new key and value [B, H, S, d]; ``image`` may be left out."""
+        """``x`` [B, S, D] → [B, S, D], new key and value [B, H, S, d]; cache and image may be left out."""
         y, key, value = self.self_attention(self.self_norm(x), mask, past)
         x = x + self.dropout(y)
         if image is not None:
@@ -130,12 +137,13 @@ class TextDecoder(nn.Module):
         attention_mask: Tensor,
         image_key: Tensor | None,
         image_value: Tensor | None,
-        past_key: Tensor,
-        past_value: Tensor,
+        past_key: Tensor | None,
+        past_value: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Everything but the output head → normed states [B, S, D], new key and value.
 
-        Training takes it to spare the logits of the prompt, and passes no image to learn language alone.
+        Training takes it to spare the logits of the prompt, and passes no image to learn language alone. No
+        cache is the same as one of no tokens, which some runtimes cannot hold.
         """
         x = self.token_embedding(input_ids) + self.position_embedding(position_ids)  # [B, S, D]
         x = self.dropout(x)
@@ -144,7 +152,8 @@ class TextDecoder(nn.Module):
             image = (
                 None if image_key is None or image_value is None else (image_key[index], image_value[index])
             )
-            x, key, value = layer(x, attention_mask, (past_key[index], past_value[index]), image)
+            past = None if past_key is None or past_value is None else (past_key[index], past_value[index])
+            x, key, value = layer(x, attention_mask, past, image)
             keys.append(key)
             values.append(value)
         return self.final_norm(x), torch.stack(keys), torch.stack(values)

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from exporters.onnx_exporter import export_onnx
+from exporters.export import export_artifact
 from exporters.onnx_weights import store_weights
 from mobile_multimodal.backends.onnx_backend import OnnxBackend
 from mobile_multimodal.bundle import ModelBundle, load_bundle
@@ -160,18 +160,18 @@ def test_two_exports_are_equal_byte_for_byte(
 ) -> None:
     recipe = "weight_only_wi8_afp32"
     bundle = quantize_bundle(tiny_bundle, load_recipe(recipe), tmp_path / "bundle").bundle
-    again = export_onnx(bundle, tmp_path / "again")
+    again = export_artifact(bundle, "onnx", tmp_path / "again")
     assert again.sha256 == load_bundle(tiny_artifacts[recipe]).sha256
 
 
 def test_an_output_that_cannot_be_is_refused_before_any_work(
     tiny_bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporters.onnx_exporter.load_modules", lambda bundle: pytest.fail("work was begun"))
+    monkeypatch.setattr("exporters.export.load_module", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(UsageError, match=r"exists .*--force"):
-        export_onnx(tiny_bundle, tmp_path)
+        export_artifact(tiny_bundle, "onnx", tmp_path)
     with pytest.raises(UsageError, match="is the bundle that is exported"):
-        export_onnx(tiny_bundle, tiny_bundle.directory / ".." / "bundle", force=True)
+        export_artifact(tiny_bundle, "onnx", tiny_bundle.directory / ".." / "bundle", force=True)
     assert load_bundle(tiny_bundle.directory).sha256 == tiny_bundle.sha256
 
 

@@ -12,26 +12,30 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from ai_edge_litert import schema_py_generated as schema
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from exporters.onnx_exporter import OPSET
-from exporters.onnx_weights import OPSETS, store_weights
+from exporters.onnx_weights import OPSETS, SMALLEST_HALF, store_halves, store_weights
 from exporters.scheme_support import (
     ROUNDS_INPUTS,
     RUNS_AT_2_BITS,
+    RUNS_AT_4_BITS,
     SCHEME_SUPPORT,
     TESTED,
-    TO_FLOAT32_AT_EXPORT,
     TO_FLOAT32_AT_LOAD,
     UNPACKS_AT_LOAD,
     SchemeSupport,
 )
+from exporters.tflite_graph import TfliteModel
+from exporters.tflite_weights import store_weights as store_weights_tflite
+from mobile_multimodal.backends.litert_backend import INTERPRETERS
 from mobile_multimodal.backends.torch_backend import load_modules, round_inputs
 from mobile_multimodal.bundle import ModelBundle, save_directory
 from mobile_multimodal.numerics import sqnr_db
 from mobile_multimodal.quantized_tensor import InputGrid, QuantizedTensor
-from mobile_multimodal.weight_files import write_weights
+from mobile_multimodal.weight_files import StoredTensor, write_weights
 from quantization.quantize import quantize_bundle
 from quantization.recipe import QuantizationRecipe, QuantizationRule
 from tests.exporters.graphs_in_memory import (
@@ -42,6 +46,7 @@ from tests.exporters.graphs_in_memory import (
     optimized_graphs,
     random_tensor,
 )
+from tests.exporters.tflite_reading import OPERATOR_NAMES, converted
 
 SAME_DB = 100
 """Two float32 computations that differ in the order of their sums agree better than this."""
@@ -131,21 +136,108 @@ def onnx_runs_at_2_bits(row: SchemeSupport, request: pytest.FixtureRequest, fold
         assert ROUNDED_DB < sqnr_db(ran.expected, ran.found) < SAME_DB, place
 
 
-def onnx_holds_float32(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
-    bundle: ModelBundle = request.getfixturevalue("tiny_bundle")
-    file = request.getfixturevalue("tiny_artifacts")["float32"] / "text_decoder.onnx"
-    held = {
-        numpy_helper.to_array(t).tobytes()
-        for t in onnx.load(file).graph.initializer
-        if t.data_type == TensorProto.FLOAT
-    }
-    weights = {name: x for name, x in bundle.stored_weights("text_decoder").items() if len(x.shape) == 2}
-    assert weights
-    for name, weight in weights.items():
-        assert isinstance(weight, np.ndarray)
-        assert weight.dtype == np.float16, name
-        whole = weight.astype(np.float32)
-        assert held & {whole.tobytes(), np.ascontiguousarray(whole.T).tobytes()}, name
+def onnx_widens_float16(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
+    rng = np.random.default_rng(3)
+    for place in PLACES["every"]:
+        if math.prod(place.shape) < SMALLEST_HALF:
+            continue
+        weight = rng.normal(size=place.shape).astype(np.float16).astype(np.float32)
+        model = float_model(place, weight.T if place.turned else weight, OPSET)
+        looked_up = place.op == "Gather"
+        x = rng.integers(0, 128, place.data) if looked_up else rng.normal(size=place.data).astype(np.float32)
+        expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+        store_halves(model)
+        assert [t.data_type for t in model.graph.initializer] == [TensorProto.FLOAT16], place
+        onnx.save_model(model, folder / "model.onnx")
+        backend, graphs = optimized_graphs({"model": folder / "model.onnx"}, folder)
+        assert {t.data_type for t in graphs["model"].graph.initializer} == {TensorProto.FLOAT}, place
+        assert "Cast" not in {node.op_type for node in graphs["model"].graph.node}, place
+        assert sqnr_db(expected, backend.run("model", {"x": x})["y"]) > SAME_DB, place
+
+
+@dataclass(frozen=True)
+class LiteRtRan:
+    """A layer whose weight a TFLite file holds: what is wanted of it, and what LiteRT gave."""
+
+    layer: str
+    kinds: tuple[str, ...]
+    expected: np.ndarray
+    found: np.ndarray
+
+
+def litert_runs(row: SchemeSupport, folder: Path) -> Iterator[LiteRtRan]:
+    """One layer of every kind that the row speaks of, converted, stored and run."""
+    scheme, seed = row.stored_as.scheme, torch.Generator().manual_seed(6)
+    for name, layer, x, is_product in litert_layers(seed):
+        if row.weights != "every" and is_product != (row.weights == "product"):
+            continue
+        if row.stored_as.rounds_inputs and isinstance(layer, torch.nn.Embedding):
+            continue
+        tensors: dict[str, StoredTensor] = {}
+        weight: np.ndarray = layer.weight.detach().numpy()
+        if scheme is None:
+            tensors["weight"] = weight.astype(np.float16)
+            layer.weight.data = torch.from_numpy(tensors["weight"].astype(np.float32))
+        else:
+            axis = 1 if isinstance(layer, torch.nn.ConvTranspose2d) else 0
+            tensor = random_tensor(Place("", tuple(weight.shape), [], axis), scheme)
+            if row.stored_as.rounds_inputs:
+                tensor = replace(tensor, input_grid=GRID)
+            tensors["weight"] = tensor
+            layer.weight.data = torch.from_numpy(tensor.dequantize())
+        model = TfliteModel(converted(layer, x))
+        store_weights_tflite(model, tensors)
+        path = folder / f"{name}.tflite"
+        path.write_bytes(model.to_bytes())
+        read = x
+        if row.stored_as.rounds_inputs:
+            levels = GRID.quantize(x.numpy()).astype(np.float32) - GRID.zero_point
+            read = torch.from_numpy(levels * np.float32(GRID.scale))
+        expected = layer(read).detach().numpy()
+        runner = INTERPRETERS["litert"]()(str(path), num_threads=1).get_signature_runner()
+        (found,) = runner(args_0=x.numpy()).values()
+        root = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        kinds = [model.operator_kind(operator) for operator in root.subgraphs[0].operators]
+        yield LiteRtRan(name, tuple(OPERATOR_NAMES[kind] for kind in kinds), expected, found)
+
+
+def litert_layers(seed: torch.Generator) -> list[tuple[str, torch.nn.Module, torch.Tensor, bool]]:
+    """Name, layer, input, and whether it is a product of every place with one matrix."""
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=seed)
+
+    convolutions = [
+        ("pointwise", torch.nn.Conv2d(64, 48, 1), True),
+        ("convolution", torch.nn.Conv2d(64, 48, 3, padding=1), False),
+        ("depthwise", torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), False),
+        ("transposed", torch.nn.ConvTranspose2d(64, 32, 2, stride=2), False),
+    ]
+    return [
+        ("linear", torch.nn.Linear(64, 48), draw(3, 64), True),
+        ("embedding", torch.nn.Embedding(40, 64), torch.tensor([[3, 1, 39]], dtype=torch.int32), False),
+        *((name, layer, draw(1, 64, 6, 6), is_product) for name, layer, is_product in convolutions),
+    ]
+
+
+def litert_unpacks(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
+    for ran in litert_runs(row, folder):
+        assert "DEQUANTIZE" in ran.kinds, ran.layer
+        assert sqnr_db(ran.expected, ran.found) > SAME_DB, ran.layer
+
+
+def litert_rounds_inputs(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
+    for ran in litert_runs(row, folder):
+        assert Counter(ran.kinds)["QUANTIZE"] == 1, ran.layer
+        assert sqnr_db(ran.expected, ran.found) > SAME_DB, ran.layer
+
+
+def litert_runs_packed(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
+    for ran in litert_runs(row, folder):
+        assert "FULLY_CONNECTED" in ran.kinds, ran.layer
+        assert "DEQUANTIZE" not in ran.kinds, ran.layer
+        # A kernel that unpacked the weight and multiplied in float would agree better.
+        assert ROUNDED_DB < sqnr_db(ran.expected, ran.found) < SAME_DB, ran.layer
 
 
 def torch_unpacks(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
@@ -239,7 +331,12 @@ CHECKS: dict[tuple[str, str], Check] = {
     ("onnxruntime", UNPACKS_AT_LOAD): onnx_unpacks,
     ("onnxruntime", ROUNDS_INPUTS): onnx_rounds_inputs,
     ("onnxruntime", RUNS_AT_2_BITS): onnx_runs_at_2_bits,
-    ("onnxruntime", TO_FLOAT32_AT_EXPORT): onnx_holds_float32,
+    ("onnxruntime", TO_FLOAT32_AT_LOAD): onnx_widens_float16,
+    ("litert", UNPACKS_AT_LOAD): litert_unpacks,
+    ("litert", TO_FLOAT32_AT_LOAD): litert_unpacks,
+    ("litert", ROUNDS_INPUTS): litert_rounds_inputs,
+    ("litert", RUNS_AT_2_BITS): litert_runs_packed,
+    ("litert", RUNS_AT_4_BITS): litert_runs_packed,
 }
 
 

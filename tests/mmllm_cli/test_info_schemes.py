@@ -52,8 +52,8 @@ def test_people_see_one_line_a_scheme_and_what_was_not_checked(mmllm: CommandLin
     at = lines.index("scheme_support")
     assert lines[at + 1].split() == ["in", "the", "bundle", "weights", *RUNTIMES]
     [row] = [line for line in lines[at:] if line.startswith("  8 bits per channel")]
-    assert row.count("unpacks to float at load") == 2
-    assert row.count("no exporter yet*") == 2
+    assert row.count("unpacks to float at load") == 3
+    assert row.count("decompressed by Core ML*") == 1
     assert lines[-1].startswith("  *: not checked here")
 
 

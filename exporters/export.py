@@ -1,0 +1,231 @@
+"""The conductor: check, convert every component, run what came out against the bundle, put it in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.base import ExportOptions, Source
+from exporters.golden import GOLDEN_PICTURES, golden_files
+from exporters.parity import (
+    EXACT,
+    ROUNDED,
+    Limits,
+    ParityReport,
+    compare_outputs,
+    compare_tasks,
+    run_pictures,
+)
+from exporters.parity_pictures import QUESTIONS, parity_pictures
+from exporters.targets import ExportTarget, find_target
+from exporters.weight_storage import rounds_activations
+from mobile_multimodal.backends import Backend
+from mobile_multimodal.backends.fixed_shapes import at_fixed_shapes
+from mobile_multimodal.backends.litert_backend import INTERPRETERS, open_litert_backend
+from mobile_multimodal.backends.torch_backend import load_module, open_torch_backend
+from mobile_multimodal.bundle import ModelBundle, check_output, save_directory
+from mobile_multimodal.component_specs import component_names
+from mobile_multimodal.config import ModelConfig
+from mobile_multimodal.errors import GateFailedError, UsageError
+from mobile_multimodal.fixed_sizes import fixed_config, graph_specs
+from mobile_multimodal.manifest import Component
+from mobile_multimodal.model import open_backend
+from mobile_multimodal.tasks import Runtime
+
+__all__ = ["ExportArtifact", "export_artifact", "export_bundle"]
+
+Progress = Callable[[str, int, int], None]
+"""``(what is being done, done, total)``."""
+PICTURES = 32
+
+
+@dataclass(frozen=True)
+class ExportArtifact:
+    """What was written, verified as it was read back, and the proof: a report for each runtime."""
+
+    bundle: ModelBundle
+    parity: tuple[ParityReport, ...]
+
+
+def export_artifact(
+    bundle: ModelBundle,
+    target: str,
+    output: Path,
+    options: ExportOptions | None = None,
+    *,
+    force: bool = False,
+) -> ModelBundle:
+    """Write an artifact from a bundle, unproven; :func:`export_bundle` runs it too.
+
+    Raises:
+        UsageError: an unknown target, an output that exists or is the bundle itself, or weights that the
+            target cannot store.
+        BundleError: weights that do not fit the bundle's config.json, or an output that cannot be written.
+        MissingExtraError: a package that the target needs is not installed.
+    """
+    return export_bundle(bundle, target, output, options, parity=False, force=force).bundle
+
+
+def export_bundle(
+    bundle: ModelBundle,
+    target: str,
+    output: Path,
+    options: ExportOptions | None = None,
+    *,
+    components: Sequence[str] = (),
+    parity: bool = True,
+    pictures: int = PICTURES,
+    verify_with: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ExportArtifact:
+    """Write an artifact and run it against the bundle under torch; golden vectors and the proof lie in it.
+
+    ``components`` are all of them, or the captioner's two. ``verify_with`` names an interpreter that runs a
+    TFLite artifact besides LiteRT's own (``mobile_multimodal.backends.litert_backend.INTERPRETERS``).
+
+    Raises:
+        GateFailedError: the artifact does not do what the bundle does; it is kept as ``OUTPUT.rejected``.
+        UsageError, BundleError, MissingExtraError: as :func:`export_artifact`.
+    """
+    chosen, format_ = options or ExportOptions(), find_target(target)
+    rejected = output.with_name(f"{output.name}.rejected")
+    check_output(output, force=force)
+    if output.resolve() == bundle.directory.resolve():
+        raise UsageError(f"{output} is the bundle that is exported", remedy="name another output")
+    if bundle.manifest.kind != "bundle":
+        raise UsageError(f"{bundle.directory} is an artifact already", remedy="name the bundle it came from")
+    if verify_with is not None and (target != "tflite" or not parity):
+        raise UsageError(f"{verify_with} can verify TFLite artifacts alone, and only where parity is checked")
+    whole = _chosen_config(bundle, components)
+    tell = progress or _tell_nobody
+    write = format_.converter()
+    if verify_with is not None:
+        INTERPRETERS[verify_with]()  # before any work: it may not be installed
+    config = fixed_config(whole, chosen.sizes) if format_.fixed else whole
+    networks = {name: load_module(bundle, name) for name in component_names(whole)}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "files"
+        folder.mkdir()
+        written: list[Component] = []
+        for number, (name, network) in enumerate(networks.items()):
+            tell(f"converting {name}", number, len(networks))
+            written.append(write(Source(bundle, name, network, config), chosen, folder))
+        contents: dict[str, Path | bytes] = {
+            str(path.relative_to(folder).as_posix()): path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        card = bundle.directory / "README.md"
+        if card.exists():
+            contents["README.md"] = card
+        save = functools.partial(
+            save_directory,
+            kind="artifact",
+            target=format_.name,
+            recipe=_recipe(bundle, chosen),
+            config=config,
+            tokenizer=bundle.tokenizer,
+            class_names=bundle.class_names,
+            components=tuple(written),
+            tool_versions={tool: importlib.metadata.version(tool) for tool in format_.tools},
+            # The float bundle that everything began with, whatever was quantized in between.
+            bundle_sha256=bundle.manifest.bundle_sha256 or bundle.sha256,
+        )
+        if not parity:
+            return ExportArtifact(save(output, contents, force=force), ())
+        unproven = save(Path(scratch) / "unproven", contents)
+        runtimes = [open_backend(unproven, format_.backend, None)]
+        if verify_with is not None:
+            graphs = {c.name: c.graphs for c in written}
+            files = {c.name: unproven.directory / c.weights for c in written}
+            runtimes.append(open_litert_backend(files, graphs, interpreter=verify_with))
+        reports, golden = _prove(bundle, unproven, format_, chosen, runtimes, pictures, tell)
+        proof = [dataclasses.asdict(report) | {"passed": report.passed} for report in reports]
+        contents |= {**golden, "parity.json": (json.dumps(proof, indent=1) + "\n").encode()}
+        failed = [report for report in reports if not report.passed]
+        if failed:
+            save(rejected, contents, force=True)
+            raise GateFailedError(
+                f"the {format_.name} artifact under {failed[0].runtime} does not do what {bundle.directory} "
+                f"does: {failed[0].first_failure()}",
+                remedy=f"it is kept as {rejected}",
+            )
+        return ExportArtifact(save(output, contents, force=force), reports)
+
+
+def _chosen_config(bundle: ModelBundle, components: Sequence[str]) -> ModelConfig:
+    """The settings of a model of these components; no names mean all."""
+    whole = component_names(bundle.config)
+    captioner = component_names(dataclasses.replace(bundle.config, ocr=None))
+    if not components or set(components) == set(whole):
+        return bundle.config
+    if set(components) == set(captioner):
+        return dataclasses.replace(bundle.config, ocr=None)
+    raise UsageError(
+        f"{', '.join(components)} make no model",
+        remedy=f"choose {', '.join(captioner)} for captions and answers, or all: {', '.join(whole)}",
+    )
+
+
+def _prove(
+    bundle: ModelBundle,
+    artifact: ModelBundle,
+    target: ExportTarget,
+    options: ExportOptions,
+    runtimes: Sequence[Backend],
+    count: int,
+    tell: Progress,
+) -> tuple[tuple[ParityReport, ...], dict[str, bytes]]:
+    """Compare the artifact with torch; golden vectors come from the same run of the reference."""
+    torch_backend = open_torch_backend(bundle)
+    sized: Callable[[Backend], Backend] = lambda backend: backend  # noqa: E731 - one of two
+    if target.fixed:
+        graphs = graph_specs(artifact.config, options.sizes)
+        sized = functools.partial(at_fixed_shapes, graphs=graphs)
+    names = functools.cache(lambda label: tuple(bundle.tokenizer.encode(bundle.class_names[label])))
+    reference = Runtime(artifact.config, bundle.tokenizer, torch_backend, names)
+    shown = parity_pictures(max(4, count))
+    # Two photos and a page, which is the last.
+    chosen = [*shown[: GOLDEN_PICTURES - 1], shown[-1]]
+    graphs_of = {component.name: component.graphs for component in artifact.manifest.components}
+    golden, calls = golden_files(reference, chosen, sized, graphs_of)
+    limits = _limits(bundle, target, options)
+    expected = run_pictures(
+        dataclasses.replace(reference, backend=sized(torch_backend)),
+        shown,
+        QUESTIONS,
+        lambda done, total: tell("asking torch", done, total),
+    )
+    reports = []
+    for backend in runtimes:
+        watch = functools.partial(tell, f"asking {backend.name}")
+        said = run_pictures(
+            Runtime(artifact.config, bundle.tokenizer, backend, names), shown, QUESTIONS, watch
+        )
+        tasks = compare_tasks(expected, said, [picture.source for picture in shown], limits)
+        reports.append(
+            ParityReport(backend.name, limits, compare_outputs(calls, backend, limits), tasks, target.notes)
+        )
+    return tuple(reports), golden
+
+
+def _limits(bundle: ModelBundle, target: ExportTarget, options: ExportOptions) -> Limits:
+    stored = [x for c in bundle.manifest.components for x in bundle.stored_weights(c.name).values()]
+    computes_half = target.name == "coreml" and options.float_bits == 16
+    return ROUNDED if computes_half or rounds_activations(stored, target.name) else EXACT
+
+
+def _recipe(bundle: ModelBundle, options: ExportOptions) -> str:
+    """How the artifact's weights are stored: float ones as was chosen, quantized ones as they are."""
+    return f"float{options.float_bits}" if bundle.recipe == "float16" else bundle.recipe
+
+
+def _tell_nobody(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""

@@ -1,0 +1,73 @@
+"""One component → a TFLite file: a signature for each fixed size, all of them on the same weights."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from exporters.base import ExportOptions, Source
+from exporters.fixed_graphs import fixed_graphs
+from exporters.plain_math import PlainMath
+from exporters.tflite_graph import TfliteModel
+from exporters.tflite_weights import store_weights
+from mobile_multimodal.component_specs import component_specs
+from mobile_multimodal.errors import MissingExtraError
+from mobile_multimodal.fixed_sizes import graph_specs
+from mobile_multimodal.manifest import Component
+
+__all__ = ["write_tflite"]
+
+
+def write_tflite(source: Source, options: ExportOptions, folder: Path) -> Component:
+    """Write one component for LiteRT: quantized weights as they are, others in 16 or 32 bits.
+
+    Raises:
+        MissingExtraError: litert-torch is not installed.
+    """
+    with _quiet():
+        try:
+            import litert_torch
+        except ImportError as exc:
+            raise MissingExtraError(exc.name or "litert-torch", "export") from exc
+
+        bundle, name = source.bundle, source.component
+        specs = graph_specs(source.config, options.sizes)[name]
+        converter = litert_torch
+        for graph in fixed_graphs(source.network, specs, lowering=PlainMath):
+            converter = converter.signature(graph.spec.name, graph.module, sample_kwargs=dict(graph.inputs))
+        converted = converter.convert()
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "float.tflite"
+            converted.export(str(path))
+            model = TfliteModel(path.read_bytes())
+    store_weights(model, bundle.stored_weights(name), halves=options.float_bits == 16)
+    output = folder / f"{name}.tflite"
+    output.write_bytes(model.to_bytes())
+    inputs, outputs = component_specs(name, source.config)
+    return Component(name, inputs, outputs, output.name, bundle.component(name).parameters, specs)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on the terminal: the converter reports progress on both streams, from C++ too."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), open(os.devnull, "w") as nothing, contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        for number in (1, 2):
+            kept = os.dup(number)
+            stack.callback(os.close, kept)
+            os.dup2(nothing.fileno(), number)
+            stack.callback(os.dup2, kept, number)
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        try:
+            yield
+        finally:
+            logging.disable(disabled)

@@ -1,0 +1,77 @@
+"""TFLite files under LiteRT on the CPU: one file a component, one signature for each of its fixed sizes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mobile_multimodal.backends import Array
+from mobile_multimodal.backends.fixed_shapes import FixedShapeBackend, Graphs
+from mobile_multimodal.errors import BundleError, MissingExtraError
+
+__all__ = ["INTERPRETERS", "open_litert_backend"]
+
+
+def _litert_interpreter() -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as exc:
+        raise MissingExtraError("ai-edge-litert", "litert") from exc
+    return Interpreter
+
+
+def _tensorflow_interpreter() -> Any:
+    try:
+        import tensorflow
+    except ImportError as exc:
+        raise MissingExtraError("tensorflow", "tensorflow") from exc
+    return tensorflow.lite.Interpreter
+
+
+INTERPRETERS: Mapping[str, Callable[[], Any]] = {
+    "litert": _litert_interpreter,
+    "tensorflow": _tensorflow_interpreter,
+}
+"""Where the class comes from that runs a file."""
+
+
+class _Files:
+    """Interpreters, opened when first used; each runs one call at a time."""
+
+    def __init__(self, files: Mapping[str, Path], threads: int | None, interpreter: Any) -> None:
+        self._files, self._threads, self._interpreter = dict(files), threads, interpreter
+        self._opened: dict[str, Any] = {}
+        self._runners: dict[tuple[str, str], Any] = {}
+        self._lock = threading.Lock()
+
+    def run(self, component: str, graph: str, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        path = self._files[component]
+        with self._lock:
+            try:
+                if component not in self._opened:
+                    self._opened[component] = self._interpreter(str(path), num_threads=self._threads)
+                if (component, graph) not in self._runners:
+                    runner = self._opened[component].get_signature_runner(graph)
+                    self._runners[component, graph] = runner
+                outputs: Mapping[str, Array] = self._runners[component, graph](**inputs)
+            except (ValueError, RuntimeError) as exc:
+                line = (str(exc) or type(exc).__name__).splitlines()[0][:300]
+                raise BundleError(f"{path}: {graph} cannot be run: {line}") from exc
+        return outputs
+
+
+def open_litert_backend(
+    files: Mapping[str, Path], graphs: Graphs, threads: int | None = None, interpreter: str = "litert"
+) -> FixedShapeBackend:
+    """The backend of an artifact for TFLite; safe to share between threads.
+
+    ``interpreter`` is one of ``INTERPRETERS``. Nothing is opened before it is first run.
+
+    Raises:
+        MissingExtraError: the interpreter is not installed.
+        KeyError: an interpreter of another name.
+    """
+    opened = _Files(files, threads, INTERPRETERS[interpreter]())
+    return FixedShapeBackend(interpreter, graphs, opened.run)
