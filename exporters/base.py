@@ -25,7 +25,8 @@ class ExportOptions:
     """What may be chosen about an export; a target ignores what is not its own.
 
     ``float_bits``: how float weights are stored, 16 (as the bundle has them) or 32; for Core ML also how
-    they are computed with. ``opset``: of ONNX, None for the least that does. ``sizes``: of graphs for
+    they are computed with. ``static``: ONNX graphs of fixed sizes, which other
+    targets always have. ``opset``: of ONNX, None for the least that does. ``sizes``: of graphs for
     runtimes that hold none that vary. ``deployment_target`` and ``image_input``: Core ML's.
 
     Raises:
@@ -33,6 +34,7 @@ class ExportOptions:
     """
 
     float_bits: int = 16
+    static: bool = False
     opset: int | None = None
     sizes: FixedSizes = field(default_factory=FixedSizes)
     deployment_target: str = "iOS18"

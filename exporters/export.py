@@ -23,6 +23,7 @@ from exporters.parity import (
     run_pictures,
 )
 from exporters.parity_pictures import QUESTIONS, parity_pictures
+from exporters.scheme_support import SCHEME_SUPPORT, StoredAs
 from exporters.targets import ExportTarget, find_target
 from exporters.weight_storage import rounds_activations
 from mobile_multimodal.backends import Backend
@@ -36,6 +37,7 @@ from mobile_multimodal.errors import GateFailedError, UsageError
 from mobile_multimodal.fixed_sizes import fixed_config, graph_specs
 from mobile_multimodal.manifest import Component
 from mobile_multimodal.model import open_backend
+from mobile_multimodal.quantized_tensor import QuantizedTensor
 from mobile_multimodal.tasks import Runtime
 
 __all__ = ["ExportArtifact", "export_artifact", "export_bundle"]
@@ -104,11 +106,14 @@ def export_bundle(
     if verify_with is not None and (target != "tflite" or not parity):
         raise UsageError(f"{verify_with} can verify TFLite artifacts alone, and only where parity is checked")
     whole = _chosen_config(bundle, components)
+    fixed = format_.fixed or chosen.static
+    if format_.fixed:  # the ONNX writer takes every scheme that there is
+        _check_schemes(bundle, format_)
     tell = progress or _tell_nobody
     write = format_.converter()
     if verify_with is not None:
         INTERPRETERS[verify_with]()  # before any work: it may not be installed
-    config = fixed_config(whole, chosen.sizes) if format_.fixed else whole
+    config = fixed_config(whole, chosen.sizes) if fixed else whole
     networks = {name: load_module(bundle, name) for name in component_names(whole)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "files"
@@ -160,6 +165,22 @@ def export_bundle(
         return ExportArtifact(save(output, contents, force=force), reports)
 
 
+def _check_schemes(bundle: ModelBundle, target: ExportTarget) -> None:
+    """Refuse a weight of which the table of schemes and runtimes knows nothing for this target."""
+    known = {row.stored_as for row in SCHEME_SUPPORT if row.runtime == target.backend}
+    for component in bundle.manifest.components:
+        for name, tensor in bundle.stored_weights(component.name).items():
+            if not isinstance(tensor, QuantizedTensor):
+                continue
+            stored_as = StoredAs(tensor.scheme, tensor.input_grid is not None)
+            if stored_as not in known:
+                ways = ", ".join(sorted(way.name for way in known))
+                raise UsageError(
+                    f"{component.name} {name} has {stored_as.name}, which {target.name} is not known to hold",
+                    remedy=f"quantize to {ways}",
+                )
+
+
 def _chosen_config(bundle: ModelBundle, components: Sequence[str]) -> ModelConfig:
     """The settings of a model of these components; no names mean all."""
     whole = component_names(bundle.config)
@@ -186,7 +207,7 @@ def _prove(
     """Compare the artifact with torch; golden vectors come from the same run of the reference."""
     torch_backend = open_torch_backend(bundle)
     sized: Callable[[Backend], Backend] = lambda backend: backend  # noqa: E731 - one of two
-    if target.fixed:
+    if target.fixed or options.static:
         graphs = graph_specs(artifact.config, options.sizes)
         sized = functools.partial(at_fixed_shapes, graphs=graphs)
     names = functools.cache(lambda label: tuple(bundle.tokenizer.encode(bundle.class_names[label])))

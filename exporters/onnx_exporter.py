@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from exporters.base import ExportOptions, Source
 from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import MissingExtraError, UsageError
+from mobile_multimodal.fixed_sizes import graph_specs
 from mobile_multimodal.manifest import Component
 from mobile_multimodal.quantized_tensor import QuantizedTensor
 
@@ -22,11 +24,21 @@ try:
     import torch
     from torch import Tensor, nn
 
+    from exporters.fixed_graphs import FixedGraph, fixed_graphs
+    from exporters.onnx_fixed import write_fixed
     from exporters.onnx_weights import OPSETS, store_halves, store_weights
 except ImportError as exc:
     raise MissingExtraError(exc.name or "onnx", "export") from exc
 
-__all__ = ["NEWEST_OPSET", "OPSET", "capture", "sample_inputs", "strip_metadata", "write_onnx"]
+__all__ = [
+    "NEWEST_OPSET",
+    "OPSET",
+    "capture",
+    "capture_fixed",
+    "sample_inputs",
+    "strip_metadata",
+    "write_onnx",
+]
 
 OPSET = 23
 """From 23 on attention is one operator; 26 leaves an invalid file without raising."""
@@ -59,22 +71,7 @@ def capture(component: str, module: nn.Module, config: ModelConfig, opset: int =
     wanted, given = component_specs(component, config)
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        # The exporter reports progress on stdout, which belongs to the result.
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            module,
-            kwargs=inputs,
-            dynamo=True,
-            opset_version=opset,
-            input_names=[spec.name for spec in wanted],
-            output_names=[spec.name for spec in given],
-            dynamic_shapes=axes,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
+    model = _export(module, inputs, [spec.name for spec in given], opset, axes)
     for spec, value in [
         *zip(wanted, model.graph.input, strict=True),
         *zip(given, model.graph.output, strict=True),
@@ -85,6 +82,40 @@ def capture(component: str, module: nn.Module, config: ModelConfig, opset: int =
     strip_metadata(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def capture_fixed(graph: FixedGraph, opset: int = OPSET) -> onnx.ModelProto:
+    """One graph of fixed sizes as a checked ONNX model; whole numbers have 32 bits."""
+    names = [spec.name for spec in graph.spec.outputs]
+    model = _export(graph.module, dict(graph.inputs), names, opset, None)
+    strip_metadata(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _export(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: Sequence[str],
+    opset: int,
+    axes: dict[str, dict[int, Any]] | None,
+) -> onnx.ModelProto:
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # The exporter reports progress on stdout, which belongs to the result.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module,
+            kwargs=inputs,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=axes,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
 
 
 def strip_metadata(model: onnx.ModelProto) -> None:
@@ -104,8 +135,8 @@ def write_onnx(source: Source, options: ExportOptions, folder: Path) -> Componen
         UsageError: an operator set that the weights, or attention as one operator, do not know.
     """
     bundle, name = source.bundle, source.component
-    stored = bundle.stored_weights(name)
-    quantized = {key: x for key, x in stored.items() if isinstance(x, QuantizedTensor)}
+    weights = bundle.stored_weights(name).items()
+    quantized = {key: x for key, x in weights if isinstance(x, QuantizedTensor)}
     least = max([OPSET, *(OPSETS.get(x.scheme.bits, OPSET) for x in quantized.values())])
     opset = least if options.opset is None else options.opset
     if not least <= opset <= NEWEST_OPSET:
@@ -113,11 +144,24 @@ def write_onnx(source: Source, options: ExportOptions, folder: Path) -> Componen
             f"{name} of recipe {bundle.recipe} cannot be exported in opset {opset}",
             remedy=f"give --opset {least} to {NEWEST_OPSET}, or leave it out",
         )
-    model = capture(name, source.network, source.config, opset)
-    store_weights(model, quantized)
-    if options.float_bits == 16:
-        store_halves(model)
-    path = folder / f"{name}.onnx"
-    onnx.save_model(model, path)
     inputs, outputs = component_specs(name, source.config)
-    return Component(name, inputs, outputs, path.name, bundle.component(name).parameters)
+    parameters = bundle.component(name).parameters
+
+    def stored(model: onnx.ModelProto) -> onnx.ModelProto:
+        store_weights(model, quantized)
+        if options.float_bits == 16:
+            store_halves(model)
+        return model
+
+    if options.static:
+        specs = graph_specs(source.config, options.sizes)[name]
+        graphs = [stored(capture_fixed(graph, opset)) for graph in fixed_graphs(source.network, specs)]
+        write_fixed([spec.name for spec in specs], graphs, folder / name, _check_file)
+        return Component(name, inputs, outputs, name, parameters, specs)
+    path = folder / f"{name}.onnx"
+    onnx.save_model(stored(capture(name, source.network, source.config, opset)), path)
+    return Component(name, inputs, outputs, path.name, parameters)
+
+
+def _check_file(path: Path) -> None:
+    onnx.checker.check_model(str(path), full_check=True)

@@ -17,7 +17,7 @@ from exporters.plain_math import PlainMath
 from exporters.tflite_graph import TfliteModel
 from exporters.tflite_weights import store_weights
 from mobile_multimodal.component_specs import component_specs
-from mobile_multimodal.errors import MissingExtraError
+from mobile_multimodal.errors import BundleError, MissingExtraError
 from mobile_multimodal.fixed_sizes import graph_specs
 from mobile_multimodal.manifest import Component
 
@@ -28,6 +28,7 @@ def write_tflite(source: Source, options: ExportOptions, folder: Path) -> Compon
     """Write one component for LiteRT: quantized weights as they are, others in 16 or 32 bits.
 
     Raises:
+        BundleError: a quantized weight that the converter has changed.
         MissingExtraError: litert-torch is not installed.
     """
     with _quiet():
@@ -46,7 +47,10 @@ def write_tflite(source: Source, options: ExportOptions, folder: Path) -> Compon
             path = Path(scratch) / "float.tflite"
             converted.export(str(path))
             model = TfliteModel(path.read_bytes())
-    store_weights(model, bundle.stored_weights(name), halves=options.float_bits == 16)
+    try:
+        store_weights(model, bundle.stored_weights(name), halves=options.float_bits == 16)
+    except ValueError as exc:
+        raise BundleError(f"{name} cannot be stored for TFLite: {exc}") from exc
     output = folder / f"{name}.tflite"
     output.write_bytes(model.to_bytes())
     inputs, outputs = component_specs(name, source.config)

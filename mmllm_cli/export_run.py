@@ -38,6 +38,7 @@ class ExportRequest:
     output: Path | None
     recipe: str | None
     components: tuple[str, ...]
+    static: bool
     opset: int | None
     deployment_target: str
     image_input: bool
@@ -117,6 +118,7 @@ def _source(request: ExportRequest) -> Iterator[tuple[ModelBundle, ExportOptions
     bits = FLOATS.get(request.recipe or "float16")
     options = ExportOptions(
         float_bits=bits or 16,
+        static=request.static,
         opset=request.opset,
         deployment_target=request.deployment_target,
         image_input=request.image_input,

@@ -42,7 +42,9 @@ def run_pictures(
     model = _open_model(settings)
     code = 0
     with progress("pictures", total=len(pictures), wanted=len(pictures) > 1) as bar:
-        limits = FetchLimits(total_s=settings.url_timeout_s)
+        # Who gives a server longer means its silences, too.
+        silence_s = max(FetchLimits.silence_s, settings.url_timeout_s / 4)
+        limits = FetchLimits(total_s=settings.url_timeout_s, silence_s=silence_s)
         outcomes = picture_outcomes(
             model, pictures, requests, generation, batch_size=settings.batch_size, limits=limits
         )

@@ -205,11 +205,11 @@ def open_backend(bundle: ModelBundle, backend: str, threads: int | None) -> Back
 
         return open_torch_backend(bundle, threads)
     files = {c.name: bundle.directory / c.weights for c in manifest.components}
-    if backend == "onnxruntime":
-        from mobile_multimodal.backends.onnx_backend import OnnxBackend
-
-        return OnnxBackend(files, threads)
     graphs = {c.name: c.graphs for c in manifest.components}
+    if backend == "onnxruntime":
+        from mobile_multimodal.backends.onnx_backend import open_onnx_backend
+
+        return open_onnx_backend(files, graphs, threads)
     if backend == "litert":
         from mobile_multimodal.backends.litert_backend import open_litert_backend
 

@@ -161,12 +161,11 @@ def int2(
         stage, photos=[*stage.photos, *unlabelled_photos(data, run, COCO_WEIGHTS["int2"])]
     )
     stage, pruned = prune_stage(stage, source, card, begun)
-    recipe, name = load_recipe("int2"), f"{models.name}-int2"
+    recipe, folder = load_recipe("int2"), _int2_folder(models, run, share)
     options = INT2 if begun is None else INT2_ON
     learned, _ = train_quantized(pruned, recipe, stage, shrink(options, share), begun)
-    folder = (models.parent if share >= 1 else run / "models") / name
     pages = drawn_pages(run)
-    for written in build_quantized(pruned, recipe, learned, pages, name, data, run, folder):
+    for written in build_quantized(pruned, recipe, learned, pages, folder.name, data, run, folder):
         size = sum(entry.bytes for entry in written.manifest.files.values())
         print(f"{written.directory}: {size / 1e6:.2f} MB, sha256 {written.sha256[:12]}")
 
@@ -277,6 +276,13 @@ def everything(
     built = models if share >= 1 or models != MODELS else run / "models" / "mmllm-base"
     build(data, run, built, force=True)
     int2(data, run, built, device, share)
+    # A second run from there, at a lower rate, on the same photos and on those that nobody described.
+    int2(data, run, built, device, share, trained=_int2_folder(built, run, share) / "bundle")
+
+
+def _int2_folder(models: Path, run: Path, share: float) -> Path:
+    """Where the 2-bit model of these goes; a trial's lies in the run's folder."""
+    return (models.parent if share >= 1 else run / "models") / f"{models.name}-int2"
 
 
 def main() -> None:

@@ -72,8 +72,10 @@ def unlabelled_photos(data: Path, run: Path, weight: float) -> list[TrainingPhot
     """Photos that nobody described: what a teacher sees and says of them can be learned all the same.
 
     Their names come from the word layer, which has not seen them; ``unlabelled.pt`` in the run's folder
-    keeps them.
+    keeps them. Data without ``unlabelled.jsonl`` has none.
     """
+    if not (data / "unlabelled.jsonl").exists():
+        return []
     photos = [row["image"] for row in read_rows(data / "unlabelled.jsonl")]
     path = run / "unlabelled.pt"
     if (state := load_checkpoint(path)) is None:

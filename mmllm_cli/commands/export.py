@@ -41,6 +41,9 @@ def export(
         list[str] | None,
         typer.Option("--component", metavar="NAME", help="Show the plan of these alone (with --dry-run)."),
     ] = None,
+    static: Annotated[
+        bool, typer.Option("--static", help="ONNX graphs of fixed sizes, which NPUs want, sharing weights.")
+    ] = False,
     opset: Annotated[
         int | None,
         typer.Option("--opset", metavar="N", help="Of ONNX, 23 to 25.  [default: the least that does]"),
@@ -79,6 +82,7 @@ def export(
             output=output,
             recipe=recipe,
             components=tuple(component or ()),
+            static=static,
             opset=opset,
             deployment_target=minimum_deployment_target,
             image_input=image_input,

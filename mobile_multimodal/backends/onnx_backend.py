@@ -10,10 +10,11 @@ from typing import Any
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
-from mobile_multimodal.backends import Array
+from mobile_multimodal.backends import Array, Backend
+from mobile_multimodal.backends.fixed_shapes import FixedShapeBackend, Graphs
 from mobile_multimodal.errors import BundleError
 
-__all__ = ["OnnxBackend"]
+__all__ = ["OnnxBackend", "open_onnx_backend"]
 
 _REFUSALS = (
     states.EPFail,
@@ -26,6 +27,23 @@ _REFUSALS = (
     states.RuntimeException,
 )
 """What ONNX Runtime raises on a graph that it cannot run; they have no base class of their own."""
+
+
+def open_onnx_backend(files: Mapping[str, Path], graphs: Graphs, threads: int | None = None) -> Backend:
+    """The backend of an artifact: a file a component, or a folder of ``graphs`` of fixed sizes each."""
+    if not any(graphs.values()):
+        return OnnxBackend(files, threads)
+    parts = {
+        f"{name}/{graph.name}": files[name] / f"{graph.name}.onnx"
+        for name in graphs
+        for graph in graphs[name]
+    }
+    opened = OnnxBackend(parts, threads)
+
+    def run(component: str, graph: str, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        return opened.run(f"{component}/{graph}", inputs)
+
+    return FixedShapeBackend(opened.name, graphs, run)
 
 
 class OnnxBackend:

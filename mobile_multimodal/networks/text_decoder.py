@@ -50,8 +50,11 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``x`` [B, S, D], ``mask`` [B, 1, S, T + S], ``past`` two of [B, H, T, d] → output, key, value."""
         batch, steps, width = x.shape
-        qkv = self.qkv(x).view(batch, steps, 3, self.num_heads, self.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, S, d]
+        # Parted before the heads are: GPU delegates take no more than four axes.
+        parts = self.qkv(x).chunk(3, dim=-1)
+        query, key, value = (
+            part.view(batch, steps, self.num_heads, self.head_dim).transpose(1, 2) for part in parts
+        )  # each [B, H, S, d]
         keys, values = key, value
         if past is not None:
             keys, values = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)

@@ -50,9 +50,9 @@ class AttentionLayer(nn.Module):
 
     def forward(self, steps: Tensor) -> Tensor:
         width = steps.shape[-1]
-        stacked = self.query_key_value(self.attention_norm(steps))  # [B, T, 3 * width]
-        stacked = stacked.unflatten(-1, (3, self.num_heads, width // self.num_heads))
-        query, key, value = stacked.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, T, head width]
+        parts = self.query_key_value(self.attention_norm(steps)).chunk(3, dim=-1)
+        heads = (self.num_heads, width // self.num_heads)
+        query, key, value = (part.unflatten(-1, heads).transpose(1, 2) for part in parts)  # [B, H, T, d]
         attended = functional.scaled_dot_product_attention(query, key, value)
         steps = steps + self.attention_out(attended.transpose(1, 2).flatten(2))
         hidden = functional.silu(self.feed_forward_in(self.feed_forward_norm(steps)))

@@ -202,8 +202,10 @@ class ImageProjector(nn.Module):
         details = self.project_fine(seen.fine) + self.project_colors(seen.colors)  # [B, D, h, h]
         x = self.project(seen.features) + details.flatten(2).transpose(1, 2) + self.cell_embedding
         x = self.dropout(x)  # [B, M, D]
-        qkv = self.qkv(self.attention_norm(x)).view(batch, cells, 3, heads, head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, M, d]
+        parts = self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+        query, key, value = (
+            part.view(batch, cells, heads, head_dim).transpose(1, 2) for part in parts
+        )  # each [B, H, M, d]
         y = functional.scaled_dot_product_attention(query, key, value)
         x = x + self.dropout(self.out(y.transpose(1, 2).reshape(batch, cells, self.text.width)))
         y = self.contract(functional.gelu(self.expand(self.feed_forward_norm(x))))

@@ -20,8 +20,9 @@ from mobile_multimodal.bundle import ModelBundle, load_bundle
 from mobile_multimodal.errors import BundleError, GateFailedError, UsageError
 from mobile_multimodal.manifest import Component
 from mobile_multimodal.model import MobileMultiModalLLM
+from mobile_multimodal.quantized_tensor import QuantizationScheme
 from quantization.quantize import quantize_bundle
-from quantization.recipe import load_recipe
+from quantization.recipe import QuantizationRecipe, QuantizationRule, load_recipe
 
 Damage = Callable[[ModelProto], None]
 
@@ -82,6 +83,22 @@ def test_golden_vectors_of_fixed_sizes_name_their_graph_and_have_its_types(
             x = np.load(folder / files["inputs"][spec.name])
             assert (x.shape, str(x.dtype)) == (spec.shape, spec.dtype)
     assert json.loads((folder.parent / "parity.json").read_text("utf-8"))[0]["runtime"] == "litert"
+
+
+def test_onnx_graphs_of_fixed_sizes_share_their_weights(
+    proven: ModelBundle, tiny_bundle: ModelBundle, tmp_path: Path
+) -> None:
+    artifact = export_bundle(tiny_bundle, "onnx", tmp_path / "a", ExportOptions(static=True), pictures=4)
+    assert [report.passed for report in artifact.parity] == [True]
+    folder = artifact.bundle.directory / "text_decoder"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("decode.onnx", "prefill_128.onnx", "prefill_32.onnx", "weights.bin"),
+    ]
+    for path in folder.glob("*.onnx"):
+        shapes = [[d.dim_value for d in x.type.tensor_type.shape.dim] for x in onnx.load(path).graph.input]
+        assert all(all(shape) for shape in shapes), path
+    both = sum(path.stat().st_size for path in folder.iterdir())
+    assert both < 1.35 * proven.manifest.files["text_decoder.onnx"].bytes
 
 
 def _initializer(model: ModelProto, fits: Callable[[TensorProto], bool]) -> TensorProto:
@@ -237,6 +254,18 @@ def test_what_cannot_be_is_said_before_anything_is_written(
     with pytest.raises(UsageError, match=message):
         export_bundle(tiny_bundle, output=tmp_path / "artifact", **chosen)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scheme_that_the_table_does_not_know_is_refused_by_name(
+    tiny_bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = (QuantizationRule("*", "*", QuantizationScheme(8, "per_group", 64), kinds=("linear",)),)
+    recipe = QuantizationRecipe("unheard_of", rules)
+    bundle = quantize_bundle(tiny_bundle, recipe, tmp_path / "bundle").bundle
+    monkeypatch.setattr("exporters.export.load_module", lambda *_: pytest.fail("work was begun"))
+    for target in ("tflite", "coreml"):
+        with pytest.raises(UsageError, match=rf"8 bits in groups of 64, which {target} is not known to hold"):
+            export_bundle(bundle, target, tmp_path / "artifact")
 
 
 def test_an_artifact_is_not_exported_again(proven: ModelBundle, tmp_path: Path) -> None:

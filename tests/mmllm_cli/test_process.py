@@ -83,7 +83,8 @@ def test_version(mmllm: CommandLine) -> None:
 
 def test_ctrl_c_is_one_line_and_exit_130(mmllm: CommandLine, server: PictureServer) -> None:
     server.asked.clear()
-    process = mmllm.start("caption", f"{server.base}/silent", "--json")
+    # Longer than any machine takes to deliver the signal: a read that times out is another error.
+    process = mmllm.start("caption", f"{server.base}/silent", "--json", "--url-timeout", "600")
     assert server.asked.wait(300), "the picture was never asked for"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
