@@ -15,6 +15,7 @@ from exporters.base import ExportOptions, Source
 from exporters.golden import GOLDEN_PICTURES, golden_files
 from exporters.parity import (
     EXACT,
+    HALF,
     ROUNDED,
     Limits,
     ParityReport,
@@ -239,8 +240,9 @@ def _prove(
 
 def _limits(bundle: ModelBundle, target: ExportTarget, options: ExportOptions) -> Limits:
     stored = [x for c in bundle.manifest.components for x in bundle.stored_weights(c.name).values()]
-    computes_half = target.name == "coreml" and options.float_bits == 16
-    return ROUNDED if computes_half or rounds_activations(stored, target.name) else EXACT
+    if rounds_activations(stored, target.name):
+        return ROUNDED
+    return HALF if target.name == "coreml" and options.float_bits == 16 else EXACT
 
 
 def _recipe(bundle: ModelBundle, options: ExportOptions) -> str:

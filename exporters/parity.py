@@ -19,6 +19,7 @@ from mobile_multimodal.tasks import Runtime, run_tasks
 
 __all__ = [
     "EXACT",
+    "HALF",
     "ROUNDED",
     "Call",
     "Limits",
@@ -49,10 +50,13 @@ class Limits:
     agreement_percent: float
 
 
-EXACT = Limits(1e-4, 0.9999, 100.0)
-"""The same numbers, computed in float32: only the order of sums differs."""
-ROUNDED = Limits(None, 0.99, 60.0)
-"""Activations are rounded on the way, to 8 bits or to float16: likely words stay, ties turn."""
+EXACT = Limits(2e-4, 0.9999, 100.0)
+"""The same numbers, computed in float32: only the order of sums differs. In a character's probability torch
+itself is up to 3e-5 from float64, XNNPACK up to 1.5e-4; everything else stays below 1e-4."""
+HALF = Limits(None, 0.9999, 90.0)
+"""Everything is computed in float16: only ties turn."""
+ROUNDED = Limits(None, 0.999, 60.0)
+"""Activations are rounded to 8 bits on the way: likely words stay, others turn."""
 
 
 @dataclass(frozen=True)

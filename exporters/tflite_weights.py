@@ -223,15 +223,17 @@ def _store_half(
 
 
 def _round_input(model: TfliteModel, graph: Any, operator: Any, weight: QuantizedTensor) -> Sequence[Any]:
-    """Let an operator read its first input on the grid; the two operators that go ahead of it."""
+    """Let an operator read its input on the grid; the two operators that go ahead of it."""
     grid = weight.input_grid
     assert grid is not None
-    source = operator.inputs[0]
+    # The first input of a transposed convolution is the shape of its output.
+    place = 2 if model.operator_kind(operator) == Op.TRANSPOSE_CONV else 0
+    source = operator.inputs[place]
     shape = graph.tensors[source].shape
     whole, rounded = model.add_tensor(graph, shape, Type.INT8), model.add_tensor(graph, shape)
     # Whole numbers with a sign, as processors for TFLite have them: 128 below the bundle's.
     graph.tensors[whole].quantization = scales_of(np.array([grid.scale]), 0, grid.zero_point - 128)
-    operator.inputs[0] = rounded
+    operator.inputs[place] = rounded
     return (
         model.operator(graph, Op.QUANTIZE, [source], whole),
         model.operator(graph, Op.DEQUANTIZE, [whole], rounded),

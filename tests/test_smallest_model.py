@@ -91,9 +91,9 @@ def test_torch_and_onnx_runtime_agree(model: MobileMultiModalLLM) -> None:
 
 
 @needs_data
-def test_captions_keep_four_fifths(model: MobileMultiModalLLM) -> None:
+def test_captions_keep_nine_tenths(model: MobileMultiModalLLM) -> None:
     base = evaluate(MobileMultiModalLLM(), DATA / "captions_val.jsonl", "caption").figure("cider_d").value
-    assert evaluate(model, DATA / "captions_val.jsonl", "caption").figure("cider_d").value >= 0.8 * base
+    assert evaluate(model, DATA / "captions_val.jsonl", "caption").figure("cider_d").value >= 0.9 * base
 
 
 def test_pages_are_read(model: MobileMultiModalLLM) -> None:

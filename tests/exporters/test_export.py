@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -20,8 +21,8 @@ from mobile_multimodal.bundle import ModelBundle, load_bundle
 from mobile_multimodal.errors import BundleError, GateFailedError, UsageError
 from mobile_multimodal.manifest import Component
 from mobile_multimodal.model import MobileMultiModalLLM
-from mobile_multimodal.quantized_tensor import QuantizationScheme
-from quantization.quantize import quantize_bundle
+from mobile_multimodal.quantized_tensor import QuantizationScheme, QuantizedTensor
+from quantization.quantize import Prepared, quantize_bundle
 from quantization.recipe import QuantizationRecipe, QuantizationRule, load_recipe
 
 Damage = Callable[[ModelProto], None]
@@ -153,6 +154,24 @@ def scales_off_by_one_channel(model: ModelProto) -> None:
     _set(place, np.roll(numpy_helper.to_array(place), 1, axis=0))
 
 
+def _with_uneven_scales(source: ModelBundle, recipe: str, folder: Path) -> ModelBundle:
+    """A quantized bundle whose channels differ as those of a trained model do: up to four times."""
+    loaded = load_recipe(recipe)
+    even = quantize_bundle(source, loaded, folder / "even").bundle
+    rng = np.random.default_rng(7)
+    learned = {}
+    for component in even.manifest.components:
+        tensors = even.stored_weights(component.name)
+        for name, tensor in tensors.items():
+            if isinstance(tensor, QuantizedTensor):
+                factors = np.exp2(rng.uniform(-1, 1, tensor.scale.shape))
+                scale = (tensor.scale * factors).astype(tensor.scale.dtype)
+                tensors[name] = dataclasses.replace(tensor, scale=scale)
+        learned[component.name] = tensors
+    prepared = Prepared(learned=learned)
+    return quantize_bundle(source, loaded, folder / "bundle", prepared=prepared).bundle
+
+
 @pytest.mark.parametrize(
     ("damage", "component", "recipe", "named"),
     [
@@ -175,7 +194,7 @@ def test_a_planted_fault_is_caught_and_the_artifact_kept_aside(
 ) -> None:
     bundle = tiny_bundle
     if recipe is not None:
-        bundle = quantize_bundle(tiny_bundle, load_recipe(recipe), tmp_path / "bundle").bundle
+        bundle = _with_uneven_scales(tiny_bundle, recipe, tmp_path)
     changed = []
 
     def write_damaged(source: Source, options: ExportOptions, folder: Path) -> Component:

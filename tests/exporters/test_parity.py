@@ -48,7 +48,7 @@ def test_equal_and_nearly_equal_outputs_pass() -> None:
 @pytest.mark.parametrize(
     ("outputs", "reason"),
     [
-        ({"logits": WANTED + np.float32(2e-4)}, "max abs error 0.0002 is above 0.0001"),
+        ({"logits": WANTED + np.float32(3e-4)}, "max abs error 0.0003 is above 0.0002"),
         ({"logits": WANTED[:-1]}, r"shapes \(50,\) and \(49,\) differ"),
         ({"logits": np.where(np.arange(50) == 7, np.nan, WANTED)}, "not finite"),
         ({"tokens": WANTED}, "is missing"),
@@ -65,13 +65,13 @@ def test_what_differs_or_is_missing_fails_with_the_reason(
 
 
 def test_rounded_activations_are_judged_by_direction() -> None:
-    noisy = WANTED + np.float32(0.05) * np.sin(np.arange(50, dtype=np.float32))
+    noisy = WANTED + np.float32(0.02) * np.sin(np.arange(50, dtype=np.float32))
     calls = [("text_decoder", {}, {"logits": WANTED})]
     [row] = compare_outputs(calls, Answers({"logits": noisy}), ROUNDED)
     assert row.passed
     [row] = compare_outputs(calls, Answers({"logits": -WANTED}), ROUNDED)
     assert not row.passed
-    assert row.reason == "cosine -1.000000 is below 0.99"
+    assert row.reason == "cosine -1.000000 is below 0.999"
 
 
 def caption(*tokens: int) -> TaskResult:

@@ -210,7 +210,7 @@ def litert_layers(seed: torch.Generator) -> list[tuple[str, torch.nn.Module, tor
     convolutions = [
         ("pointwise", torch.nn.Conv2d(64, 48, 1), True),
         ("convolution", torch.nn.Conv2d(64, 48, 3, padding=1), False),
-        ("depthwise", torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), False),
+        ("depthwise", torch.nn.Conv2d(64, 64, 5, padding=2, groups=64), False),
         ("transposed", torch.nn.ConvTranspose2d(64, 32, 2, stride=2), False),
     ]
     return [

@@ -186,9 +186,9 @@ SHAPES = {
 @pytest.mark.parametrize(
     ("scheme", "limit"),
     [
-        (QuantizationScheme(8), 1e-5),
-        (QuantizationScheme(4), 1e-5),
-        (QuantizationScheme(4, "per_group", 16), 1e-5),
+        (QuantizationScheme(8), 1e-4),
+        (QuantizationScheme(4), 1e-4),
+        (QuantizationScheme(4, "per_group", 16), 1e-4),
         # Products of groups of 32, and of 2 bits, round their inputs to 8 bits.
         (QuantizationScheme(4, "per_group", 32), 2e-2),
         (QuantizationScheme(2), 2e-2),
