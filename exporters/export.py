@@ -240,9 +240,11 @@ def _prove(
 
 def _limits(bundle: ModelBundle, target: ExportTarget, options: ExportOptions) -> Limits:
     stored = [x for c in bundle.manifest.components for x in bundle.stored_weights(c.name).values()]
-    if rounds_activations(stored, target.name):
+    half = target.name == "coreml" and options.float_bits == 16
+    # In float16 the scales of quantized weights are rounded, too.
+    if rounds_activations(stored, target.name) or (half and bundle.recipe != "float16"):
         return ROUNDED
-    return HALF if target.name == "coreml" and options.float_bits == 16 else EXACT
+    return HALF if half else EXACT
 
 
 def _recipe(bundle: ModelBundle, options: ExportOptions) -> str:

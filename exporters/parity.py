@@ -56,7 +56,7 @@ itself is up to 3e-5 from float64, XNNPACK up to 1.5e-4; everything else stays b
 HALF = Limits(None, 0.9999, 90.0)
 """Everything is computed in float16: only ties turn."""
 ROUNDED = Limits(None, 0.999, 60.0)
-"""Activations are rounded to 8 bits on the way: likely words stay, others turn."""
+"""Activations are rounded to 8 bits on the way, or scales to float16: likely words stay, others turn."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +52,36 @@ class _Files:
         path = self._files[component]
         with self._lock:
             try:
-                if component not in self._opened:
-                    self._opened[component] = self._interpreter(str(path), num_threads=self._threads)
-                if (component, graph) not in self._runners:
-                    runner = self._opened[component].get_signature_runner(graph)
+                if (component, graph) in self._runners:
+                    outputs: Mapping[str, Array] = self._runners[component, graph](**inputs)
+                else:
+                    with _quiet():
+                        runner = self._runner(component, graph)
+                        outputs = runner(**inputs)
                     self._runners[component, graph] = runner
-                outputs: Mapping[str, Array] = self._runners[component, graph](**inputs)
             except (ValueError, RuntimeError) as exc:
                 line = (str(exc) or type(exc).__name__).splitlines()[0][:300]
                 raise BundleError(f"{path}: {graph} cannot be run: {line}") from exc
         return outputs
+
+    def _runner(self, component: str, graph: str) -> Any:
+        if component not in self._opened:
+            path = str(self._files[component])
+            self._opened[component] = self._interpreter(path, num_threads=self._threads)
+        return self._opened[component].get_signature_runner(graph)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on standard error: at a graph's first call the runtime reports its delegate there, from C++."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def open_litert_backend(

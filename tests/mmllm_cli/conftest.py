@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,14 @@ class CommandLine:
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        # A shell has what it starts in the background ignore interrupts, and tests with all they start.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return self._start(*arguments)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,

@@ -13,7 +13,10 @@ from tests.mmllm_cli.conftest import CommandLine, only_one_line
 
 USAGE_ERRORS: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "Missing command"),
-    "an unknown command": (["capt"], "one of caption, ocr, vqa, run, quantize, eval, info, doctor"),
+    "an unknown command": (
+        ["capt"],
+        "one of caption, ocr, vqa, run, quantize, export, analyze, eval, info, doctor",
+    ),
     "no picture": (["caption"], "Missing argument"),
     "an unknown option": (["caption", "PHOTO", "--modle", "x"], "No such option: --modle"),
     "no threads": (["caption", "PHOTO", "--threads", "0"], "--threads"),

@@ -251,8 +251,8 @@ def test_the_onnx_backend_translates_a_failing_run(tiny_artifacts: dict[str, Pat
 
 
 def test_an_unknown_backend_is_not_guessed(tiny_bundle: ModelBundle) -> None:
-    with pytest.raises(UsageError, match=r"unknown backend 'litert' .*onnxruntime, torch"):
-        open_backend(tiny_bundle, "litert", None)
+    with pytest.raises(UsageError, match=r"unknown backend 'tensorrt' .*onnxruntime, torch, litert, coreml"):
+        open_backend(tiny_bundle, "tensorrt", None)
 
 
 def test_the_onnx_backend_names_what_it_lacks(tiny_artifacts: dict[str, Path]) -> None:

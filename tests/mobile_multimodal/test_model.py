@@ -146,7 +146,7 @@ def test_pictures_that_are_none_are_refused(model: MobileMultiModalLLM) -> None:
 
 
 def test_a_backend_that_cannot_run_a_directory_says_so(tiny_bundle: ModelBundle) -> None:
-    with pytest.raises(UsageError, match=r"ONNX Runtime cannot run .*--backend torch"):
+    with pytest.raises(UsageError, match=r"which onnxruntime cannot run .*--backend torch"):
         MobileMultiModalLLM(tiny_bundle.directory)
     with pytest.raises(UsageError, match=r"torch cannot run .*--backend onnxruntime"):
         MobileMultiModalLLM(MODELS / "mmllm-base" / "onnx_int8", backend="torch")
