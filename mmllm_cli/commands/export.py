@@ -39,7 +39,11 @@ def export(
     ] = None,
     component: Annotated[
         list[str] | None,
-        typer.Option("--component", metavar="NAME", help="Show the plan of these alone (with --dry-run)."),
+        typer.Option(
+            "--component",
+            metavar="NAME",
+            help="All by default; vision_encoder and text_decoder leave the text reader out.",
+        ),
     ] = None,
     static: Annotated[
         bool, typer.Option("--static", help="ONNX graphs of fixed sizes, which NPUs want, sharing weights.")
