@@ -24,6 +24,7 @@ from exporters.parity import (
     run_pictures,
 )
 from exporters.parity_pictures import QUESTIONS, parity_pictures
+from exporters.probes import probe_graphs
 from exporters.scheme_support import SCHEME_SUPPORT, StoredAs
 from exporters.targets import ExportTarget, find_target
 from exporters.weight_storage import rounds_activations
@@ -217,7 +218,8 @@ def _prove(
     # Two photos and a page, which is the last.
     chosen = [*shown[: GOLDEN_PICTURES - 1], shown[-1]]
     graphs_of = {component.name: component.graphs for component in artifact.manifest.components}
-    golden, calls = golden_files(reference, chosen, sized, graphs_of)
+    golden, shown_calls = golden_files(reference, chosen, sized, graphs_of)
+    calls = [*shown_calls, *probe_graphs(sized(torch_backend), graphs_of, shown_calls)]
     limits = _limits(bundle, target, options)
     expected = run_pictures(
         dataclasses.replace(reference, backend=sized(torch_backend)),

@@ -133,7 +133,10 @@ class Recorder:
 
 
 def compare_outputs(calls: Sequence[Call], artifact: Backend, limits: Limits) -> tuple[ParityCheck, ...]:
-    """Run the calls again on the artifact and compare every output with what was recorded."""
+    """Run the calls again on the artifact and compare every output with what was recorded.
+
+    A component that no call reaches is not proven, and fails.
+    """
     found: dict[tuple[str, str], list[tuple[float, float, float] | str]] = {}
     for component, inputs, expected in calls:
         try:
@@ -145,6 +148,8 @@ def compare_outputs(calls: Sequence[Call], artifact: Backend, limits: Limits) ->
         for name, wanted in expected.items():
             rows = found.setdefault((component, name), [])
             rows.append(_figures(wanted, outputs[name]) if name in outputs else failure)
+    for component in set(artifact.components) - {component for component, _, _ in calls}:
+        found[component, "outputs"] = ["was never run"]
     return tuple(_check(component, name, rows, limits) for (component, name), rows in found.items())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporters.base import Convert
+from mobile_multimodal.backends.coreml_backend import NOT_CHECKED
 from mobile_multimodal.errors import UsageError
 
 __all__ = ["TARGETS", "ExportTarget", "find_target"]
@@ -67,7 +68,7 @@ TARGETS: Mapping[str, ExportTarget] = {
             backend="coreml",
             fixed=True,
             tools=("torch", "coremltools"),
-            notes=("the Neural Engine was not checked here",),
+            notes=(NOT_CHECKED,),
         ),
     )
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from exporters.fixed_graphs import fixed_graphs
 from exporters.plain_math import PlainMath
 from exporters.tflite_graph import TfliteModel
 from exporters.tflite_weights import store_weights
+from mobile_multimodal.backends.litert_backend import silenced
 from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.errors import BundleError, MissingExtraError
 from mobile_multimodal.fixed_sizes import graph_specs
@@ -59,19 +59,17 @@ def write_tflite(source: Source, options: ExportOptions, folder: Path) -> Compon
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on the terminal: the converter reports progress on both streams, from C++ too."""
+    """Nothing on the terminal: the converter reports progress on both streams, and logs."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), open(os.devnull, "w") as nothing, contextlib.ExitStack() as stack:
-        warnings.simplefilter("ignore")
-        for number in (1, 2):
-            kept = os.dup(number)
-            stack.callback(os.close, kept)
-            os.dup2(nothing.fileno(), number)
-            stack.callback(os.dup2, kept, number)
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        try:
+    try:
+        with (
+            warnings.catch_warnings(),
+            silenced(1, 2),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            logging.disable(disabled)
+    finally:
+        logging.disable(disabled)

@@ -43,17 +43,19 @@ def analysis_row(
     if component is not None and component not in files:
         raise UsageError(f"{artifact} has no component {component!r}", remedy=f"one of {', '.join(files)}")
     chosen = files if component is None else {component: files[component]}
-    table = load_table(runtime_of(next(iter(chosen.values()))), hardware)
+    table = load_table(runtime_of(next(iter(chosen.values()))[0]), hardware)
     graphs = [
-        _graph_row(name, predict(graph, table), operators)
-        for name, path in chosen.items()
+        # Of several files each is called by its graph; what the converter calls a single one says nothing.
+        _graph_row(name, path.stem if len(paths) > 1 else graph.name, predict(graph, table), operators)
+        for name, paths in chosen.items()
+        for path in paths
         for graph in read_graphs(path)
     ]
     return {"status": "predicted", "artifact": artifact, **_table_row(table), "graphs": graphs}
 
 
-def exported_files(artifact: str) -> dict[str, Path]:
-    """Component names → files of an artifact's directory or a packaged model; of one file, its own.
+def exported_files(artifact: str) -> dict[str, tuple[Path, ...]]:
+    """Component names → graph files of an artifact's directory or a packaged model; of one file, its own.
 
     Raises:
         UsageError: a bundle, which has no graphs yet, or none of these.
@@ -62,7 +64,7 @@ def exported_files(artifact: str) -> dict[str, Path]:
     path = Path(artifact)
     if path.suffix in FORMATS or os.path.isfile(path):
         runtime_of(path)
-        return {path.stem: path}
+        return {path.stem: (path,)}
     directory = find_model(artifact, "onnxruntime")
     manifest = Manifest.read(directory)
     if manifest.kind != "artifact":
@@ -71,10 +73,12 @@ def exported_files(artifact: str) -> dict[str, Path]:
     return {component.name: _exported(directory, component.weights) for component in manifest.components}
 
 
-def _exported(directory: Path, weights: str) -> Path:
-    """The file of a component, or the package that it lies in."""
+def _exported(directory: Path, weights: str) -> tuple[Path, ...]:
+    """The file or package of a component, or the files of the folder that holds its graphs of fixed sizes."""
     path = directory / weights
-    return next((parent for parent in path.parents if parent.suffix in FORMATS), path)
+    if path.suffix in FORMATS:
+        return (path,)
+    return tuple(sorted(file for file in path.iterdir() if file.suffix in FORMATS))
 
 
 def check_delegation(row: Mapping[str, Any]) -> None:
@@ -182,11 +186,11 @@ def _table_row(table: HardwareTable) -> dict[str, Any]:
     }
 
 
-def _graph_row(component: str, prediction: Prediction, operators: bool) -> dict[str, Any]:
+def _graph_row(component: str, graph: str, prediction: Prediction, operators: bool) -> dict[str, Any]:
     folded = prediction.count(FOLDED)
     row = {
         "component": component,
-        "graph": prediction.graph.name,
+        "graph": graph,
         "operators": len(prediction.placements) - folded,
         "on_the_accelerator": prediction.count(ON_THE_ACCELERATOR),
         "falls_back": prediction.count(FALLS_BACK),

@@ -131,6 +131,8 @@ def _source(request: ExportRequest) -> Iterator[tuple[ModelBundle, ExportOptions
             )
         yield bundle, options
         return
+    from quantization.algorithms import CALIBRATED
+    from quantization.plan import plan_quantization
     from quantization.quantize import quantize_bundle
     from quantization.recipe import load_recipe
 
@@ -138,17 +140,14 @@ def _source(request: ExportRequest) -> Iterator[tuple[ModelBundle, ExportOptions
     if bundle.recipe == recipe.name:
         yield bundle, options
         return
+    if any(row.algorithm in CALIBRATED or row.input_method for row in plan_quantization(bundle, recipe)):
+        raise UsageError(
+            f"recipe {recipe.name} is calibrated on pictures",
+            remedy=f"mmllm quantize --recipe {request.recipe} --calibration-data DIR -o BUNDLE, "
+            "then mmllm export BUNDLE",
+        )
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            yield quantize_bundle(bundle, recipe, Path(scratch) / "quantized").bundle, options
-        except UsageError as exc:
-            if "calibrated" not in exc.message:
-                raise
-            raise UsageError(
-                exc.message,
-                remedy=f"mmllm quantize --recipe {request.recipe} --calibration-data DIR -o BUNDLE, "
-                "then mmllm export BUNDLE",
-            ) from exc
+        yield quantize_bundle(bundle, recipe, Path(scratch) / "quantized").bundle, options
 
 
 def _plan(source: ModelBundle, name: str, request: ExportRequest, options: ExportOptions) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from mobile_multimodal.errors import BundleError, MissingExtraError
 __all__ = ["NOT_CHECKED", "open_coreml_backend"]
 
 NOT_CHECKED = (
-    "The Neural Engine is not checked here: Core ML chooses it by itself and only on Apple's devices, and "
-    "where Core ML does not run, what the package says is computed in torch."
+    "the Neural Engine was not checked here: Core ML alone chooses it, on Apple's devices; where Core ML "
+    "does not run, what the package says is computed in torch"
 )
 FLOAT16, INT32 = 65552, 131104
 """``ArrayFeatureType.ArrayDataType`` of Core ML's model format; float32 is everything else that is taken."""

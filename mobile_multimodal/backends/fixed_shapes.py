@@ -83,7 +83,8 @@ class FixedShapeBackend:
         """New tokens [1, S] in the graph of their number; a cache goes with one token alone."""
         steps, cached = inputs["input_ids"].shape[1], inputs["past_key"].shape[3]
         for graph in graphs:
-            room, has_cache = _shape(graph, "input_ids")[1], len(graph.inputs) > 5
+            room = _shape(graph, "input_ids")[1]
+            has_cache = any(spec.name == "past_key" for spec in graph.inputs)
             if room >= steps and has_cache == bool(cached):
                 break
         else:
@@ -111,9 +112,9 @@ class FixedShapeBackend:
 
 def at_fixed_shapes(backend: Backend, graphs: Graphs) -> FixedShapeBackend:
     """A backend of sizes that vary, run at these fixed ones: the reference for one that cannot do else."""
-    empty = {}
-    for graph in graphs.get("text_decoder", ()):
-        layers, batch, heads, _, width = _shape(graph, "new_key")
+    empty: dict[str, Array] = {}
+    if decoder := graphs.get("text_decoder"):
+        layers, batch, heads, _, width = _shape(decoder[0], "new_key")
         empty = {name: np.zeros((layers, batch, heads, 0, width), np.float32) for name in _PAST}
 
     def run(component: str, graph: str, inputs: Mapping[str, Array]) -> Mapping[str, Array]:

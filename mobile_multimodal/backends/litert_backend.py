@@ -13,7 +13,7 @@ from mobile_multimodal.backends import Array
 from mobile_multimodal.backends.fixed_shapes import FixedShapeBackend, Graphs
 from mobile_multimodal.errors import BundleError, MissingExtraError
 
-__all__ = ["INTERPRETERS", "open_litert_backend"]
+__all__ = ["INTERPRETERS", "open_litert_backend", "silenced"]
 
 
 def _litert_interpreter() -> Any:
@@ -55,7 +55,7 @@ class _Files:
                 if (component, graph) in self._runners:
                     outputs: Mapping[str, Array] = self._runners[component, graph](**inputs)
                 else:
-                    with _quiet():
+                    with silenced(2):  # at a graph's first call the runtime reports its delegate
                         runner = self._runner(component, graph)
                         outputs = runner(**inputs)
                     self._runners[component, graph] = runner
@@ -72,16 +72,18 @@ class _Files:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on standard error: at a graph's first call the runtime reports its delegate there, from C++."""
-    kept = os.dup(2)
+def silenced(*descriptors: int) -> Iterator[None]:
+    """Nothing is written to these file descriptors of the process, not by C++ either."""
+    kept = [os.dup(number) for number in descriptors]
     try:
         with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 2)
+            for number in descriptors:
+                os.dup2(nothing.fileno(), number)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        for number, copy in zip(descriptors, kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def open_litert_backend(

@@ -40,6 +40,11 @@ def check(outputs: Mapping[str, Array] | BundleError) -> tuple[bool, str]:
     return row.passed, row.reason
 
 
+def test_a_component_that_was_never_run_fails() -> None:
+    [row] = compare_outputs([], Answers({"logits": WANTED}), EXACT)
+    assert (row.component, row.passed, row.reason) == ("text_decoder", False, "was never run")
+
+
 def test_equal_and_nearly_equal_outputs_pass() -> None:
     assert check({"logits": WANTED}) == (True, "")
     assert check({"logits": WANTED + np.float32(5e-5)}) == (True, "")

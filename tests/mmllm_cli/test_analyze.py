@@ -12,13 +12,15 @@ from typing import Any
 
 import onnx
 import pytest
-import typer
 from onnx import TensorProto, helper
 
+from exporters.base import ExportOptions
+from exporters.export import export_artifact
 from exporters.placement.hardware_tables import load_table
 from mmllm_cli.analyze_output import analysis_lines, analysis_row, exported_files
-from mmllm_cli.commands.analyze import analyze
+from mmllm_cli.app import app
 from mmllm_cli.errors_to_exit import run_app
+from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.manifest import Component, FileEntry, Manifest, hash_file
 
 ROOT = Path(__file__).parents[2]
@@ -38,16 +40,13 @@ class Answer:
 
 
 class Command:
-    """The command in an application of its own, behind the same border as in mmllm."""
+    """The command in this process, behind the border that it has in a process of its own."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
-        self.app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-        self.app.command("analyze")(analyze)
-        self.app.callback()(lambda: None)
 
     def __call__(self, *arguments: str | Path) -> Answer:
-        code = run_app(self.app, ["analyze", *map(str, arguments)])
+        code = run_app(app, ["analyze", *map(str, arguments)])
         return Answer(code, *self.capsys.readouterr())
 
 
@@ -155,10 +154,22 @@ def test_a_model_package_of_an_artifact_is_found(tmp_path: Path) -> None:
     inside = "small.mlpackage/Data/model.mlmodel"
     (tmp_path / inside).parent.mkdir(parents=True)
     (tmp_path / inside).write_bytes(b"x")
-    component = Component("small", (), (), inside, 1)
+    component = Component("small", (), (), "small.mlpackage", 1)
     files = {inside: FileEntry(hash_file(tmp_path / inside), 1)}
     Manifest("artifact", "small", "float32", "coreml", (component,), files).write(tmp_path)
-    assert exported_files(str(tmp_path)) == {"small": tmp_path / "small.mlpackage"}
+    assert exported_files(str(tmp_path)) == {"small": (tmp_path / "small.mlpackage",)}
+
+
+def test_onnx_graphs_of_fixed_sizes_are_told_apart(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    options = ExportOptions(static=True)
+    directory = export_artifact(tiny_bundle, "onnx", tmp_path / "static", options).directory
+    graphs = analysis_row(str(directory), "hexagon")["graphs"]
+    assert [(row["component"], row["graph"]) for row in graphs if row["component"] == "text_decoder"] == [
+        ("text_decoder", name) for name in ("decode", "prefill_128", "prefill_32")
+    ]
+    assert not any(row["sizes_vary"] for row in graphs)
+    # Of sizes that vary the provider takes nothing; of these it takes most.
+    assert all(row["on_the_accelerator"] > row["falls_back"] for row in graphs)
 
 
 def test_reasons_of_several_graphs_are_added(tmp_path: Path) -> None:
