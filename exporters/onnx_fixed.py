@@ -15,8 +15,8 @@ __all__ = ["WEIGHTS", "write_fixed"]
 WEIGHTS = "weights.bin"
 SMALLEST_SHARED = 1024
 """Bytes below which a constant stays in its graph; shapes and axes must."""
-ALIGNMENT = 4096
-"""Where large constants begin, so that they can be mapped into memory."""
+ALIGNMENT = 64
+"""Where constants begin: a cache line. Whole pages, which ONNX advises, are lost on so many small constants."""
 
 
 def write_fixed(
@@ -50,7 +50,7 @@ def _share(
         return
     mark = hashlib.sha256(content).hexdigest()
     if mark not in places:
-        write(b"\0" * (-tell() % ALIGNMENT if len(content) >= ALIGNMENT else -tell() % 16))
+        write(b"\0" * (-tell() % ALIGNMENT))
         places[mark] = tell(), len(content)
         write(content)
     offset, length = places[mark]
