@@ -16,7 +16,7 @@ WEIGHTS = "weights.bin"
 SMALLEST_SHARED = 1024
 """Bytes below which a constant stays in its graph; shapes and axes must."""
 ALIGNMENT = 64
-"""Where constants begin: a cache line. Whole pages, which ONNX advises, are lost on so many small constants."""
+"""Where constants begin: a cache line. Whole pages, which ONNX advises, waste bytes on small constants."""
 
 
 def write_fixed(
