@@ -26,15 +26,18 @@ class ExportOptions:
 
     ``float_bits``: how float weights are stored, 16 (as the bundle has them) or 32; for Core ML also how
     they are computed with. ``static``: ONNX graphs of fixed sizes, which other
-    targets always have. ``opset``: of ONNX, None for the least that does. ``sizes``: of graphs for
-    runtimes that hold none that vary. ``deployment_target`` and ``image_input``: Core ML's.
+    targets always have. ``ort``: ONNX graphs in ONNX Runtime's own format. ``opset``: of ONNX, None for the
+    least that does. ``sizes``: of graphs for runtimes that hold none that vary. ``deployment_target`` and
+    ``image_input``: Core ML's.
 
     Raises:
-        ValueError: other float bits.
+        ValueError: other float bits, or graphs of fixed sizes in ONNX Runtime's format, where each would
+            hold all weights.
     """
 
     float_bits: int = 16
     static: bool = False
+    ort: bool = False
     opset: int | None = None
     sizes: FixedSizes = field(default_factory=FixedSizes)
     deployment_target: str = "iOS18"
@@ -43,6 +46,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.float_bits not in (16, 32):
             raise ValueError(f"float bits {self.float_bits} are neither 16 nor 32")
+        if self.static and self.ort:
+            raise ValueError("graphs of fixed sizes share weights, which ONNX Runtime's own format cannot")
 
 
 @dataclass(frozen=True)

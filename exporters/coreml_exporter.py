@@ -37,7 +37,7 @@ try:
         from coremltools.converters.mil import Program
         from coremltools.converters.mil.converter import mil_convert
 
-        from exporters.coreml_weights import share_constants, store_weights
+        from exporters.coreml_weights import merge_constants, share_constants, shorten_names, store_weights
 except ImportError as exc:
     raise MissingExtraError(exc.name or "coremltools", "export") from exc
 
@@ -134,6 +134,8 @@ def write_coreml(
             store_weights(
                 function, tensors, half=precision == "float16", blockwise=deployment_target != "iOS17"
             )
+            merge_constants(function)
+            shorten_names(function)
             name = "main" if len(graphs) == 1 else graph.spec.name
             program.add_function(name, function)
             described.append(_describe(name, spec, image_input))

@@ -29,12 +29,14 @@ try:
 except ImportError as exc:
     raise MissingExtraError("coremltools", "export") from exc
 
-__all__ = ["program_name", "share_constants", "store_weights"]
+__all__ = ["merge_constants", "program_name", "share_constants", "shorten_names", "store_weights"]
 
 MULTIPLIED = {"conv": "x", "conv_transpose": "x", "linear": "x", "matmul": "x"}
 """Operations that multiply by a weight, and the name of what they multiply."""
 WINDOWED = {"conv", "conv_transpose"}
 """Operations whose weight Core ML also takes computed, not only constant."""
+NAMED = {"constexpr_affine_dequantize", "constexpr_blockwise_shift_scale"}
+"""Operations that give a quantized weight, under the bundle's name for it."""
 SMALLEST_BLOCK = 8
 """Weights for each scale below which the repeated scales would outweigh the weights."""
 TERNARY = np.array([0, -1, 0, 1])
@@ -219,6 +221,31 @@ def share_constants(program: Any) -> None:
                 value = op.outputs[0].val
                 kind = types.builtin_to_string(op.outputs[0].dtype)
                 op.weight_id = f"{kind} {value.shape} {_fingerprint(value)[1]}"
+
+
+def merge_constants(function: Any) -> None:
+    """Let equal constants of a function be one, in place: each convolution brings strides and pads."""
+    first: dict[Any, Any] = {}
+    for op in [op for op in function.operations if op.op_type == "const"]:
+        value = op.outputs[0]
+        if value in function.outputs:
+            continue
+        content = value.val.tobytes() if isinstance(value.val, np.ndarray) else value.val
+        kept = first.setdefault((value.dtype, value.shape, content), value)
+        if kept is not value:
+            function.replace_uses_of_var_after_op(anchor_op=kept.op, old_var=value, new_var=kept)
+            function.remove_ops([op])
+
+
+def shorten_names(function: Any) -> None:
+    """Number what a function computes, in place; inputs, outputs and stored weights keep their names."""
+    outputs = set(function.outputs)
+    for number, op in enumerate(function.operations):
+        if op.op_type in NAMED or outputs & set(op.outputs):
+            continue
+        op.name = f"v{number}"
+        for position, value in enumerate(op.outputs):
+            value.name = op.name if position == 0 else f"{op.name}_{position}"
 
 
 def _is_half(value: NDArray[Any]) -> bool:

@@ -27,6 +27,7 @@ try:
     from exporters.fixed_graphs import FixedGraph, fixed_graphs
     from exporters.onnx_fixed import write_fixed
     from exporters.onnx_weights import OPSETS, store_halves, store_weights
+    from exporters.ort_format import check_ort, write_ort
 except ImportError as exc:
     raise MissingExtraError(exc.name or "onnx", "export") from exc
 
@@ -36,6 +37,7 @@ __all__ = [
     "capture",
     "capture_fixed",
     "sample_inputs",
+    "shorten_names",
     "strip_metadata",
     "write_onnx",
 ]
@@ -128,11 +130,30 @@ def strip_metadata(model: onnx.ModelProto) -> None:
     del model.metadata_props[:]
 
 
+def shorten_names(model: onnx.ModelProto) -> None:
+    """Number the nodes and what they compute, in place: the exporter's names are long paths.
+
+    Inputs, outputs and constants keep their names.
+    """
+    outputs = {value.name for value in model.graph.output}
+    short: dict[str, str] = {}
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{number}"
+        for position, name in enumerate(node.input):
+            node.input[position] = short.get(name, name)
+        for position, name in enumerate(node.output):
+            if name and name not in outputs:
+                node.output[position] = short[name] = (
+                    f"v{number}" if position == 0 else f"v{number}_{position}"
+                )
+
+
 def write_onnx(source: Source, options: ExportOptions, folder: Path) -> Component:
     """Write one component for ONNX Runtime: quantized weights as they are, others in 16 or 32 bits.
 
     Raises:
-        UsageError: an operator set that the weights, or attention as one operator, do not know.
+        UsageError: an operator set that the weights, or attention as one operator, do not know; or weights
+            that ONNX Runtime's own format does not.
     """
     bundle, name = source.bundle, source.component
     weights = bundle.stored_weights(name).items()
@@ -144,6 +165,8 @@ def write_onnx(source: Source, options: ExportOptions, folder: Path) -> Componen
             f"{name} of recipe {bundle.recipe} cannot be exported in opset {opset}",
             remedy=f"give --opset {least} to {NEWEST_OPSET}, or leave it out",
         )
+    if options.ort:
+        check_ort(name, quantized.values())
     inputs, outputs = component_specs(name, source.config)
     parameters = bundle.component(name).parameters
 
@@ -151,6 +174,8 @@ def write_onnx(source: Source, options: ExportOptions, folder: Path) -> Componen
         store_weights(model, quantized)
         if options.float_bits == 16:
             store_halves(model)
+        shorten_names(model)
+        onnx.checker.check_model(model, full_check=True)
         return model
 
     if options.static:
@@ -160,6 +185,8 @@ def write_onnx(source: Source, options: ExportOptions, folder: Path) -> Componen
         return Component(name, inputs, outputs, name, parameters, specs)
     path = folder / f"{name}.onnx"
     onnx.save_model(stored(capture(name, source.network, source.config, opset)), path)
+    if options.ort:
+        path = write_ort(path)
     return Component(name, inputs, outputs, path.name, parameters)
 
 

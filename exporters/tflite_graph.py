@@ -5,9 +5,11 @@ The schema's own classes hold it (``ai_edge_litert.schema_py_generated``), which
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,18 @@ VERSIONS = {
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]
-    """A builder that can be told where things stand; flatbuffers' own has slots alone."""
+    """A builder that writes equal vectors once, and knows where tables stand."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 20)
+        self.places: dict[Any, int] = {}
+
+    def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - flatbuffers' own name
+        """Where a vector of these numbers stands in the file."""
+        mark = x.dtype.str, content_hash(x.tobytes())
+        if mark not in self.places:
+            self.places[mark] = super().CreateNumpyVector(x)
+        return self.places[mark]
 
 
 class TfliteModel:
@@ -126,7 +139,7 @@ class TfliteModel:
         return self._codes[kind]
 
     def drop_unread(self) -> None:
-        """Empty what nothing reads, and every name but those of inputs and outputs: they are long paths."""
+        """Drop what nothing reads, and every name but those of inputs and outputs: they are long paths."""
         for graph in self.graphs:
             read = {index for operator in graph.operators for index in operator.inputs}
             kinds = (tensor.quantization for tensor in graph.tensors if tensor.quantization is not None)
@@ -137,44 +150,64 @@ class TfliteModel:
                     tensor.name = None
                     if index not in read and self.content(tensor):
                         tensor.buffer = 0
-        used = {tensor.buffer for graph in self.graphs for tensor in graph.tensors}
-        used |= {entry.buffer for entry in self.root.metadata or ()}
-        for index, buffer in enumerate(self.root.buffers):
-            if index not in used:
-                buffer.data = None
+        self._drop_buffers()
+
+    def _drop_buffers(self) -> None:
+        """Leave out the buffers that no tensor has; the first is the empty one."""
+        holders = [tensor for graph in self.graphs for tensor in graph.tensors]
+        holders += self.root.metadata or ()
+        used = sorted({0, *(holder.buffer for holder in holders)})
+        places = {index: place for place, index in enumerate(used)}
+        for holder in holders:
+            holder.buffer = places[holder.buffer]
+        self.root.buffers = [self.root.buffers[index] for index in used]
+        self._buffers = {mark: places[index] for mark, index in self._buffers.items() if index in places}
 
     def to_bytes(self) -> bytes:
-        """The model as a file holds it."""
-        builder = _Builder(1 << 20)
-        builder.Finish(self.root.Pack(builder), IDENTIFIER)
+        """The model as a file holds it: what graphs of several sizes have in common is written once."""
+        root = copy.copy(self.root)
+        root.subgraphs = []
+        for graph in self.graphs:
+            graph = copy.copy(graph)
+            graph.tensors, graph.operators = _once(graph.tensors), _once(graph.operators)
+            root.subgraphs.append(graph)
+        builder = _Builder()
+        builder.Finish(root.Pack(builder), IDENTIFIER)
         return bytes(builder.Output())
 
 
-class _SharedScales(schema.QuantizationParametersT):  # type: ignore[misc]
-    """Scales that several tensors have, written once wherever they are read, as are equal zero points.
+@dataclass(frozen=True)
+class _Once:
+    """A table of the schema, written where it is first met; whatever is equal to it points there."""
 
-    The format asks for a zero point of 8 bytes for each scale, also where all are zero.
-    """
+    table: Any
+    mark: Any
 
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's own name
-        """Where the scales stand in the file; the schema's own method writes them anew each time."""
-        places = builder.__dict__.setdefault("places_of_scales", {})
-        if id(self) not in places:
-            zeros = tuple(self.zeroPoint)
-            scale = builder.CreateNumpyVector(self.scale)
-            if zeros not in places:
-                places[zeros] = builder.CreateNumpyVector(self.zeroPoint)
-            schema.QuantizationParametersStart(builder)
-            schema.QuantizationParametersAddScale(builder, scale)
-            schema.QuantizationParametersAddZeroPoint(builder, places[zeros])
-            schema.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
-            places[id(self)] = schema.QuantizationParametersEnd(builder)
-        return places[id(self)]
+    def Pack(self, builder: _Builder) -> int:  # noqa: N802 - the schema's own name
+        """Where the table stands in the file."""
+        if self.mark not in builder.places:
+            builder.places[self.mark] = self.table.Pack(builder)
+        return builder.places[self.mark]
+
+
+def _once(tables: Sequence[Any]) -> list[_Once]:
+    return [_Once(table, _mark(table)) for table in tables]
+
+
+def _mark(value: Any) -> Any:
+    """What equal tables, vectors and numbers of the schema have in common."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.tobytes()
+    if isinstance(value, list):
+        return tuple(_mark(each) for each in value)
+    if hasattr(value, "Pack"):
+        return type(value).__name__, *(_mark(each) for each in vars(value).values())
+    return value
 
 
 def scales_of(scale: NDArray[Any], axis: int, zero_point: int = 0) -> Any:
-    """Quantization parameters of one tensor, or of the same one in several graphs."""
-    parameters = _SharedScales()
+    """Quantization parameters of a tensor; the format asks for a zero point of 8 bytes for each scale."""
+    parameters = schema.QuantizationParametersT()
     parameters.scale = scale.astype(np.float32).reshape(-1)
     parameters.zeroPoint = np.full(len(parameters.scale), zero_point, np.int64)
     parameters.quantizedDimension = axis

@@ -76,7 +76,8 @@ def exported_files(artifact: str) -> dict[str, tuple[Path, ...]]:
 def _exported(directory: Path, weights: str) -> tuple[Path, ...]:
     """The file or package of a component, or the files of the folder that holds its graphs of fixed sizes."""
     path = directory / weights
-    if path.suffix in FORMATS:
+    if path.suffix in FORMATS or path.is_file():
+        runtime_of(path)
         return (path,)
     return tuple(sorted(file for file in path.iterdir() if file.suffix in FORMATS))
 

@@ -39,6 +39,7 @@ class ExportRequest:
     recipe: str | None
     components: tuple[str, ...]
     static: bool
+    ort: bool
     opset: int | None
     deployment_target: str
     image_input: bool
@@ -57,6 +58,8 @@ def run_exports(request: ExportRequest) -> int:
         UsageError: options that do not go together, an unknown target or recipe, or an output that exists.
         GateFailedError: an artifact does not do what the bundle does.
     """
+    if request.static and request.ort:
+        raise UsageError("--static graphs share their weights, which --ort cannot", remedy="leave one out")
     targets = _targets(request)
     if request.output is None and not request.dry_run:
         raise UsageError("nowhere to write to", remedy="give -o DIR, or --dry-run")
@@ -119,6 +122,7 @@ def _source(request: ExportRequest) -> Iterator[tuple[ModelBundle, ExportOptions
     options = ExportOptions(
         float_bits=bits or 16,
         static=request.static,
+        ort=request.ort,
         opset=request.opset,
         deployment_target=request.deployment_target,
         image_input=request.image_input,

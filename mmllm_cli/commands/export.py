@@ -48,6 +48,9 @@ def export(
     static: Annotated[
         bool, typer.Option("--static", help="ONNX graphs of fixed sizes, which NPUs want, sharing weights.")
     ] = False,
+    ort: Annotated[
+        bool, typer.Option("--ort", help="ONNX graphs in ONNX Runtime's own format, for its small builds.")
+    ] = False,
     opset: Annotated[
         int | None,
         typer.Option("--opset", metavar="N", help="Of ONNX, 23 to 25.  [default: the least that does]"),
@@ -87,6 +90,7 @@ def export(
             recipe=recipe,
             components=tuple(component or ()),
             static=static,
+            ort=ort,
             opset=opset,
             deployment_target=minimum_deployment_target,
             image_input=image_input,

@@ -26,7 +26,8 @@ def _litert_interpreter() -> Any:
 
 def _tensorflow_interpreter() -> Any:
     try:
-        import tensorflow
+        with silenced(2):  # it reports at import which processors it looked for
+            import tensorflow
     except ImportError as exc:
         raise MissingExtraError("tensorflow", "tensorflow") from exc
     return tensorflow.lite.Interpreter

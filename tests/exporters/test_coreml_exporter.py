@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional
 pytest.importorskip("coremltools")
 
 from exporters.coreml_exporter import StoredWeight, read_back, write_coreml
-from mobile_multimodal.backends.mil_evaluator import MilProgram, package_parts, read_spec
+from mobile_multimodal.backends.mil_evaluator import MilProgram, load_program, package_parts, read_spec
 from mobile_multimodal.errors import BundleError, UsageError
 from mobile_multimodal.numerics import max_abs_error
 from mobile_multimodal.quantized_tensor import InputGrid, QuantizationScheme, QuantizedTensor, to_channels
@@ -112,6 +113,19 @@ def test_weights_take_the_bytes_that_the_bundle_s_take(
     size = (package_parts(tmp_path / "p.mlpackage")[1] / "weight.bin").stat().st_size
     assert 512 * 512 * bits / 8 < size < 1.02 * tensor.nbytes
     assert sorted(read_back(tmp_path / "p.mlpackage")) == ["again", "only"]
+
+
+def test_equal_constants_are_one_and_what_is_computed_has_short_names(tmp_path: Path) -> None:
+    layers = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)), nn.ReLU())
+    write_coreml([graph_of(layers, (1, 4, 8, 8))], {}, tmp_path / "p.mlpackage")
+    [function] = load_program(
+        tmp_path / "p.mlpackage", read_spec(tmp_path / "p.mlpackage")
+    ).functions.values()
+    convolutions = [op for op in function.operations if op.op_type == "conv"]
+    assert len({op.inputs["weight"] for op in convolutions}) == 3
+    for shared in ("strides", "pad", "dilations", "groups", "pad_type"):
+        assert len({op.inputs[shared] for op in convolutions}) == 1, shared
+    assert all(re.fullmatch(r"v\d+", op.name) for op in convolutions)
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32"])

@@ -102,6 +102,28 @@ def test_onnx_graphs_of_fixed_sizes_share_their_weights(
     assert both < 1.35 * proven.manifest.files["text_decoder.onnx"].bytes
 
 
+def test_onnx_runtime_s_own_format_holds_the_same_graphs(
+    tiny_bundle: ModelBundle, tiny_pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    options = ExportOptions(ort=True)
+
+    def quantized(recipe: str) -> ModelBundle:
+        output = tmp_path / f"{recipe}_bundle"
+        return quantize_bundle(tiny_bundle, load_recipe(recipe), output, pictures=tiny_pictures).bundle
+
+    for bundle in (tiny_bundle, quantized("int8")):
+        artifact = export_bundle(bundle, "onnx", tmp_path / bundle.recipe, options, pictures=4)
+        assert [report.passed for report in artifact.parity] == [True]
+        files = artifact.bundle.manifest.files
+        assert {file for file in files if "." in file and file.rpartition(".")[2] in ("onnx", "ort")} == {
+            *("vision_encoder.ort", "text_decoder.ort"),
+        }
+    for recipe, bits in (("int4", 4), ("int2", 2)):
+        with pytest.raises(UsageError, match=rf"weights of {bits} bits, .*leave --ort out"):
+            export_bundle(quantized(recipe), "onnx", tmp_path / recipe, options)
+        assert not (tmp_path / recipe).exists()
+
+
 def _initializer(model: ModelProto, fits: Callable[[TensorProto], bool]) -> TensorProto:
     return next(place for place in model.graph.initializer if fits(place))
 

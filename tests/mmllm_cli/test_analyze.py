@@ -21,6 +21,7 @@ from mmllm_cli.analyze_output import analysis_lines, analysis_row, exported_file
 from mmllm_cli.app import app
 from mmllm_cli.errors_to_exit import run_app
 from mobile_multimodal.bundle import ModelBundle
+from mobile_multimodal.errors import UsageError
 from mobile_multimodal.manifest import Component, FileEntry, Manifest, hash_file
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +171,12 @@ def test_onnx_graphs_of_fixed_sizes_are_told_apart(tiny_bundle: ModelBundle, tmp
     assert not any(row["sizes_vary"] for row in graphs)
     # Of sizes that vary the provider takes nothing; of these it takes most.
     assert all(row["on_the_accelerator"] > row["falls_back"] for row in graphs)
+
+
+def test_onnx_runtime_s_own_format_is_not_read(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    directory = export_artifact(tiny_bundle, "onnx", tmp_path / "own", ExportOptions(ort=True)).directory
+    with pytest.raises(UsageError, match=r"vision_encoder\.ort is no exported graph"):
+        exported_files(str(directory))
 
 
 def test_reasons_of_several_graphs_are_added(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_a_dry_run_predicts_and_writes_nothing(mmllm: CommandLine, tmp_path: Pat
         (("--target", "onnx", "-o", "OUT", "--recipe", "int4"), "mmllm quantize --recipe int4"),
         (("--target", "onnx", "-o", "OUT", "--opset", "12"), "--opset 23 to 25"),
         (("--target", "onnx", "-o", "OUT", "--component", "text_decoder"), "make no model"),
+        (("--target", "onnx", "-o", "OUT", "--static", "--ort"), "leave one out"),
         (("--target", "tflite", "-o", "OUT", "--verify-with", "jax"), "one of litert, tensorflow"),
         (("mmllm-base-int2", "--target", "onnx", "-o", "OUT", "--recipe", "float32"), "is quantized"),
     ],
