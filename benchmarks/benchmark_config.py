@@ -15,17 +15,18 @@ __all__ = ["SCENARIOS", "BenchmarkConfig", "Scenario"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a scenario takes where the settings leave it open: runs, and pictures in a batch."""
+    """What a scenario takes where the settings leave it open, and the metric that it is about."""
 
     num_runs: int
     batch_size: int
+    headline: str
 
 
 SCENARIOS: Mapping[str, Scenario] = {
-    "single-stream": Scenario(num_runs=150, batch_size=1),
-    "multi-stream": Scenario(num_runs=150, batch_size=8),
-    "offline": Scenario(num_runs=130, batch_size=8),
-    "server": Scenario(num_runs=662, batch_size=1),
+    "single-stream": Scenario(150, 1, "caption_ms"),
+    "multi-stream": Scenario(150, 8, "query_ms"),
+    "offline": Scenario(130, 8, "batch_ms"),
+    "server": Scenario(662, 1, "latency_ms"),
 }
 """MLPerf's scenarios; runs are captions, queries of a batch each, batches, and queries of a trial."""
 

@@ -17,6 +17,7 @@ from mobile_multimodal.errors import DataError, InconclusiveError
 
 __all__ = [
     "FORMATS",
+    "LATENCY_METRICS",
     "SCHEMA_VERSION",
     "BenchmarkReport",
     "Measurement",
@@ -28,6 +29,15 @@ __all__ = [
 SCHEMA_VERSION = 1
 FORMATS = tuple(TARGETS.values())
 """What a model can be stored as: ``onnx``, ``torch``, ``tflite``, ``coreml``."""
+
+LATENCY_METRICS = (
+    *("cold_process_ms", "load_ms", "first_inference_ms"),
+    *("read_ms", "preprocess_ms", "encode_ms", "prefill_ms", "ttft_ms"),
+    *("decode_step_ms", "decode_ms_per_token", "caption_ms"),
+    *("detect_ms", "recognize_ms", "ocr_ms", "sustained_ms"),
+    *("query_ms", "batch_ms", "latency_ms"),
+)
+"""The names of all metrics that have samples; docs/benchmark.md says what each is."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmllm_cli.commands import analyze, caption, doctor, evaluate, export, info, ocr, quantize, run, vqa
+from mmllm_cli.commands import (
+    analyze,
+    benchmark,
+    caption,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    info,
+    ocr,
+    quantize,
+    run,
+    vqa,
+)
 from mmllm_cli.errors_to_exit import run_app
 
 __all__ = ["app", "main"]
@@ -33,6 +46,8 @@ app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)
 app.command("analyze")(analyze.analyze)
 app.command("eval")(evaluate.evaluate)
+app.command("benchmark")(benchmark.benchmark)
+app.command("compare")(compare.compare)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-
-from mmllm_cli.output_files import check_can_write
-from mobile_multimodal.errors import InconclusiveError, UsageError
+from mmllm_cli.plot_pen import AXIS, COLORS, GRID, HEIGHT, INK, TITLE_SIZE, WIDTH, Pen, check_plot, round_step
+from mobile_multimodal.errors import InconclusiveError
 from quantization.report import QuantizationReport
 
 __all__ = ["SqnrPlot", "SqnrPoint", "check_plot", "draw_sqnr", "place_points"]
 
-WIDTH, HEIGHT = 1200, 640
 LEFT, TOP, RIGHT, BOTTOM = 80, 96, WIDTH - 30, HEIGHT - 70
-# Drawn larger and scaled down, because Pillow draws shapes with jagged edges.
-OVERSAMPLING = 3
 RADIUS = 5
-FONT_SIZE, TITLE_SIZE = 15, 19
-# Okabe and Ito's colours, which colour-blind people can tell apart.
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 MARKER_SIDES = {2: 3, 4: 4, 8: 32}
 """Bits → sides of the marker: a triangle, a square, a circle."""
-INK, AXIS, GRID = "#333333", "#999999", "#e5e5e5"
 
 
 @dataclass(frozen=True)
@@ -48,17 +37,6 @@ class SqnrPlot:
     number_lines: Mapping[int, float]
     colors: Mapping[str, str]
     markers: Mapping[int, int]
-
-
-def check_plot(path: Path) -> None:
-    """Refuse a plot that cannot be written, before any work.
-
-    Raises:
-        UsageError: a name that does not end in ``.png``, or a place that cannot be written.
-    """
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: a plot is a PNG file", remedy="give a name that ends in .png")
-    check_can_write(path)
 
 
 def place_points(report: QuantizationReport) -> SqnrPlot:
@@ -109,8 +87,7 @@ def draw_sqnr(report: QuantizationReport) -> bytes:
         InconclusiveError: no tensor of the report has an SQNR.
     """
     plot = place_points(report)
-    picture = Image.new("RGB", (WIDTH * OVERSAMPLING, HEIGHT * OVERSAMPLING), "white")
-    pen = _Pen(ImageDraw.Draw(picture))
+    pen = Pen()
     pen.text(LEFT, 26, f"{report.recipe}: SQNR of {len(plot.points):,} quantized weights", size=TITLE_SIZE)
     _draw_legend(pen, plot)
     for value, y in plot.db_lines.items():
@@ -124,47 +101,19 @@ def draw_sqnr(report: QuantizationReport) -> bytes:
     pen.text(LEFT - 10, TOP - 20, "dB", anchor="rm")
     pen.text((LEFT + RIGHT) / 2, HEIGHT - 22, "quantized weight, in the order of the report", anchor="mm")
     for point in plot.points:
-        pen.marker(point.x, point.y, point.sides, point.color)
-    stream = io.BytesIO()
-    picture.resize((WIDTH, HEIGHT), Image.Resampling.BOX).save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
+        pen.marker(point.x, point.y, RADIUS, point.sides, point.color)
+    return pen.png()
 
 
 def _step(span: int) -> int:
-    """The distance of round numbers that divides a span into ten parts at most."""
-    scale = 1
-    while True:
-        for factor in (1, 2, 5):
-            if span <= 10 * factor * scale:
-                return factor * scale
-        scale *= 10
+    """The distance of round whole numbers that divides a span into ten parts at most."""
+    return max(1, round(round_step(span)))
 
 
-def _draw_legend(pen: _Pen, plot: SqnrPlot) -> None:
+def _draw_legend(pen: Pen, plot: SqnrPlot) -> None:
     x = float(LEFT)
     entries = [(name, MARKER_SIDES[8], color) for name, color in plot.colors.items()]
     entries += [(f"{bits} bits", sides, INK) for bits, sides in plot.markers.items()]
     for label, sides, color in entries:
-        pen.marker(x + RADIUS, 58, sides, color)
+        pen.marker(x + RADIUS, 58, RADIUS, sides, color)
         x = pen.text(x + 4 * RADIUS, 58, label) + 28
-
-
-class _Pen:
-    """Draws in pixels of the finished picture on one that is ``OVERSAMPLING`` times as large."""
-
-    def __init__(self, draw: ImageDraw.ImageDraw) -> None:
-        self._draw = draw
-
-    def line(self, x1: float, y1: float, x2: float, y2: float, color: str) -> None:
-        ends = [OVERSAMPLING * place for place in (x1, y1, x2, y2)]
-        self._draw.line(ends, fill=color, width=OVERSAMPLING)
-
-    def marker(self, x: float, y: float, sides: int, color: str) -> None:
-        circle = (OVERSAMPLING * x, OVERSAMPLING * y, OVERSAMPLING * RADIUS)
-        self._draw.regular_polygon(circle, sides, fill=color)
-
-    def text(self, x: float, y: float, text: str, *, anchor: str = "lm", size: int = FONT_SIZE) -> float:
-        """Write the text, ``y`` being the middle of its line; returns where a left-bound one ends."""
-        font = ImageFont.load_default(size=OVERSAMPLING * size)
-        self._draw.text((OVERSAMPLING * x, OVERSAMPLING * y), text, fill=INK, font=font, anchor=anchor)
-        return x + self._draw.textlength(text, font=font) / OVERSAMPLING
