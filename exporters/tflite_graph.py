@@ -31,6 +31,8 @@ Reader = tuple[Any, int]
 """An operator, and which of its inputs is meant."""
 IDENTIFIER = b"TFL3"
 VERSIONS = {
+    Op.CONV_2D: 3,
+    Op.DEPTHWISE_CONV_2D: 3,
     Op.DEQUANTIZE: 6,
     Op.FULLY_CONNECTED: 9,
     Op.MUL: 1,
@@ -39,7 +41,7 @@ VERSIONS = {
     Op.SLICE: 1,
     Op.TRANSPOSE: 1,
 }
-"""The versions of the operators that are added: per channel, and of fewer than 8 bits."""
+"""The versions of the operators that are added: per channel, in whole numbers, and of fewer than 8 bits."""
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]

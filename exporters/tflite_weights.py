@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from exporters.tflite_graph import Op, Reader, TfliteModel, Type, content_hash, scales_of
+from exporters.tflite_integers import compute_in_integers
 from mobile_multimodal.quantized_tensor import QuantizedTensor, from_channels, pack
 from mobile_multimodal.weight_files import StoredTensor
 
@@ -86,6 +87,8 @@ def store_weights(model: TfliteModel, tensors: Mapping[str, StoredTensor], *, ha
                 ahead += _store_half(model, graph, index, content, reading)
         body = [step for operator in graph.operators for step in (*rounding.get(id(operator), ()), operator)]
         graph.operators = [*ahead, *body]
+        if rounding:
+            compute_in_integers(model, graph)
     if lost := [name for name, x in tensors.items() if isinstance(x, QuantizedTensor) and name not in held]:
         raise ValueError(f"the model holds no weight {lost[0]}")
     model.drop_unread()

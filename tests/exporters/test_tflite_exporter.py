@@ -17,7 +17,7 @@ from torch.nn import functional
 from exporters.base import ExportOptions
 from exporters.export import export_artifact
 from exporters.plain_math import PlainMath
-from exporters.tflite_graph import TfliteModel
+from exporters.tflite_graph import Op, TfliteModel, Type
 from exporters.tflite_weights import store_weights
 from mobile_multimodal.backends.fixed_shapes import at_fixed_shapes
 from mobile_multimodal.backends.torch_backend import open_torch_backend
@@ -186,6 +186,32 @@ class Layers(nn.Module):
         return self.linear(self.grow(x).flatten(2).transpose(1, 2))
 
 
+class InvertedBottleneck(nn.Module):
+    """A block of the encoder: its last layer's output is added to its input."""
+
+    def __init__(self, tensors: Mapping[str, QuantizedTensor]) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(32, 48, 1)
+        self.depthwise = nn.Conv2d(48, 48, 3, padding=1, groups=48)
+        self.last = nn.Conv2d(48, 32, 1)
+        for name, tensor in tensors.items():
+            self.get_parameter(name).data = torch.from_numpy(tensor.dequantize())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = functional.relu6(self.depthwise(functional.relu6(self.entry(x))))
+        return x + self.last(y)
+
+    def rounded(self, x: torch.Tensor, grids: Mapping[str, InputGrid]) -> torch.Tensor:
+        """The same with the inputs of every layer on its grid."""
+
+        def grid(y: torch.Tensor, name: str) -> torch.Tensor:
+            return torch.fake_quantize_per_tensor_affine(y, grids[name].scale, grids[name].zero_point, 0, 255)
+
+        y = functional.relu6(self.entry(grid(x, "entry")))
+        y = functional.relu6(self.depthwise(grid(y, "depthwise")))
+        return x + self.last(grid(y, "last"))
+
+
 SHAPES = {
     "entry.weight": ((48, 32, 3, 3), 0),
     "depthwise.weight": ((48, 1, 3, 3), 0),
@@ -249,6 +275,35 @@ def test_inputs_that_the_bundle_rounds_are_rounded(tmp_path: Path) -> None:
     rounded = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero_point, 0, 255)
     assert np.abs(found - layer(rounded).detach().numpy()).max() < 1e-4
     assert np.abs(found - layer(x).detach().numpy()).max() > 1e-2
+
+
+def test_layers_between_two_roundings_compute_in_whole_numbers(tmp_path: Path) -> None:
+    from mobile_multimodal.backends.litert_backend import INTERPRETERS
+
+    grids = {"entry": InputGrid(0.03, 128), "depthwise": InputGrid(6 / 255, 0), "last": InputGrid(0.04, 100)}
+    shapes = {"entry": (48, 32, 1, 1), "depthwise": (48, 1, 3, 3), "last": (32, 48, 1, 1)}
+    tensors = {
+        f"{name}.weight": random_tensor(QuantizationScheme(8), shape, grid=grids[name])
+        for name, shape in shapes.items()
+    }
+    module = InvertedBottleneck(tensors)
+    x = torch.randn(1, 32, 9, 9, generator=torch.Generator().manual_seed(2)).relu()
+    model = TfliteModel(converted(module, x))
+    store_weights(model, tensors)
+    (tmp_path / "m.tflite").write_bytes(model.to_bytes())
+    [graph] = model.graphs
+    layers = [op for op in graph.operators if model.operator_kind(op) in (Op.CONV_2D, Op.DEPTHWISE_CONV_2D)]
+    kinds = [[graph.tensors[index].type for index in (*op.inputs, *op.outputs)] for op in layers]
+    # The last is read by the sum, in floats; its weights are widened once.
+    integers = [Type.INT8, Type.INT8, Type.INT32, Type.INT8]
+    assert kinds == [integers, integers, [Type.FLOAT32] * 4]
+    runner = INTERPRETERS["litert"]()(str(tmp_path / "m.tflite"), num_threads=1).get_signature_runner()
+    (found,) = runner(args_0=x.numpy()).values()
+    expected = module.rounded(x, grids).detach().numpy()
+    plain = module(x).detach().numpy()
+    step = np.abs(found - expected)
+    assert np.quantile(step, 0.99) < 0.25 * np.quantile(np.abs(plain - expected), 0.99)
+    assert cosine_similarity(found, expected) > 0.9999
 
 
 def test_a_weight_that_the_converter_merged_or_never_had_is_named() -> None:
