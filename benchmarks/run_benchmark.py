@@ -15,7 +15,9 @@ from benchmarks.evaluation_report import Progress
 from benchmarks.report import BenchmarkReport, Measurement
 from benchmarks.scenarios import Metrics, multi_stream, reading, single_stream, sustained
 from benchmarks.stages import StagedModel, drawn_page
+from benchmarks.throughput import offline, server
 from benchmarks.timing import SamplingPlan, take_samples
+from benchmarks.workers import WorkerPool
 from mobile_multimodal.bundle import TARGETS, find_model, packaged_models
 from mobile_multimodal.errors import UsageError
 from mobile_multimodal.image import load_image
@@ -101,9 +103,12 @@ def run_benchmark(
         read = reading(staged, page, config, progress)
         for metrics, captions, pages in zip(found, scenario, read, strict=True):
             metrics.update(captions | pages)
-    else:
+    elif config.scenario == "multi-stream":
         for metrics, queries in zip(found, multi_stream(staged, photo, config, progress), strict=True):
             metrics.update(queries)
+    else:
+        for metrics, reference in zip(found, references, strict=True):
+            metrics.update(_all_cores(reference, config, photo, progress))
     if config.sustained_secs:
         for metrics, model in zip(found, staged, strict=True):
             metrics.update(sustained(model, photo, config.sustained_secs, progress))
@@ -111,6 +116,14 @@ def run_benchmark(
         _report(model, {**config.to_json(), "backend": reference.backend, **pictures}, here, metrics)
         for reference, model, metrics in zip(references, models, found, strict=True)
     )
+
+
+def _all_cores(
+    reference: ModelReference, config: BenchmarkConfig, photo: bytes, progress: Progress | None
+) -> Metrics:
+    """Models in turns would idle the cores between them, so here one follows the other."""
+    with WorkerPool(reference.model, reference.backend, config.threads, photo, config.warmup) as pool:
+        return offline(pool, config) if config.scenario == "offline" else server(pool, config, progress)
 
 
 def cold_metrics(
