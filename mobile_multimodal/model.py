@@ -16,9 +16,10 @@ import numpy as np
 from mobile_multimodal.backends import Backend
 from mobile_multimodal.bundle import TARGETS, ModelBundle, find_model, load_bundle
 from mobile_multimodal.errors import BundleError, MmllmError, UsageError
+from mobile_multimodal.generation import ImageFeatures
 from mobile_multimodal.image import ImageInput, LoadedImage, load_image
 from mobile_multimodal.results import GenerationConfig, TaskRequest, TaskResult, TextRegion
-from mobile_multimodal.tasks import Runtime, run_tasks
+from mobile_multimodal.tasks import Runtime, encode_images, read_image, run_tasks, write_texts
 
 __all__ = ["MobileMultiModalLLM", "open_backend"]
 
@@ -81,6 +82,31 @@ class MobileMultiModalLLM:
     ) -> list[list[TaskResult]]:
         """Every request on every picture → results [image][request]; each picture is encoded once."""
         return run_tasks(self._runtime, images, requests, generation or GenerationConfig())
+
+    def encode(self, images: Sequence[LoadedImage]) -> tuple[ImageFeatures, dict[str, float]]:
+        """What the decoder needs of pictures, to keep and ask of later; and milliseconds by stage."""
+        return encode_images(self._runtime, images)
+
+    def write(
+        self,
+        images: Sequence[LoadedImage],
+        features: ImageFeatures,
+        requests: Sequence[TaskRequest],
+        generation: GenerationConfig | None = None,
+    ) -> list[TaskResult]:
+        """Captions and answers of encoded pictures, all in one batch.
+
+        A picture, its row of features and what is asked of it make a row.
+        """
+        return write_texts(self._runtime, images, features, requests, generation or GenerationConfig())
+
+    def read(self, image: LoadedImage) -> TaskResult:
+        """The text in one picture.
+
+        Raises:
+            UsageError: the model has no text reader.
+        """
+        return read_image(self._runtime, image)
 
     def _run_one(
         self, image: ImageInput, request: TaskRequest, generation: GenerationConfig | None = None

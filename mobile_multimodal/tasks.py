@@ -78,19 +78,25 @@ def encode_images(runtime: Runtime, images: Sequence[LoadedImage]) -> tuple[Imag
 
 
 def write_texts(
-    runtime: Runtime, features: ImageFeatures, request: TaskRequest, generation: GenerationConfig
+    runtime: Runtime,
+    images: Sequence[LoadedImage],
+    features: ImageFeatures,
+    requests: Sequence[TaskRequest],
+    generation: GenerationConfig,
 ) -> list[TaskResult]:
-    """One caption or answer for every picture of the batch."""
+    """A caption or an answer for every row of the batch, row by row another request if wanted.
+
+    A row is a picture with its features and what is asked of it.
+    """
     started = time.perf_counter()
     text = runtime.config.text
-    tokens = task_tokens(request, runtime.tokenizer, text)
-    batch = len(features.class_logits)
+    tokens = [task_tokens(request, runtime.tokenizer, text) for request in requests]
     prompt = build_prompts(
-        features.class_logits, [tokens] * batch, runtime.name_tokens, runtime.tokenizer, runtime.config
+        features.class_logits, tokens, runtime.name_tokens, runtime.tokenizer, runtime.config
     )
-    results = generate(runtime.backend, features, prompt, text, runtime.tokenizer, generation)
-    spent = 1000 * (time.perf_counter() - started) / batch
-    return [
+    generated = generate(runtime.backend, features, prompt, text, runtime.tokenizer, generation)
+    spent = 1000 * (time.perf_counter() - started) / len(requests)
+    results = [
         TaskResult(
             task=request.task,
             text=display(result.text) if request.task == "caption" else result.text,
@@ -99,8 +105,9 @@ def write_texts(
             token_ids=result.token_ids,
             timings_ms={"generate": spent},
         )
-        for result in results
+        for request, result in zip(requests, generated, strict=True)
     ]
+    return [finish_caption(runtime, *pair) for pair in zip(images, results, strict=True)]
 
 
 def read_image(runtime: Runtime, image: LoadedImage) -> TaskResult:
@@ -134,12 +141,12 @@ def quote_words(lines: Sequence[str]) -> str:
 
 
 def finish_caption(runtime: Runtime, image: LoadedImage, result: TaskResult) -> TaskResult:
-    """The caption with the first words of the picture's text, where it asks for them.
+    """The caption with the first words of the picture's text, where it asks for them; an answer as it is.
 
     Without a reader, or where nothing can be read, the caption ends before "that begins with".
     """
     caption = result.text.removesuffix(".")
-    if not caption.endswith(BEGINS):
+    if result.task != "caption" or not caption.endswith(BEGINS):
         return result
     words, timings = "", dict(result.timings_ms)
     if runtime.config.ocr is not None:
@@ -174,12 +181,7 @@ def run_tasks(
         if request.task == "ocr" or features is None:
             columns.append([read_image(runtime, image) for image in images])
         else:
-            results = write_texts(runtime, features, request, generation)
-            columns.append(
-                [finish_caption(runtime, *pair) for pair in zip(images, results, strict=True)]
-                if request.task == "caption"
-                else results
-            )
+            columns.append(write_texts(runtime, images, features, [request] * len(images), generation))
     return [[_with_timings(result, encoding) for result in row] for row in zip(*columns, strict=True)]
 
 

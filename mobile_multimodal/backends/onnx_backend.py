@@ -14,7 +14,7 @@ from mobile_multimodal.backends import Array, Backend
 from mobile_multimodal.backends.fixed_shapes import FixedShapeBackend, Graphs
 from mobile_multimodal.errors import BundleError
 
-__all__ = ["OnnxBackend", "open_onnx_backend"]
+__all__ = ["OnnxBackend", "open_onnx_backend", "session_options"]
 
 _REFUSALS = (
     states.EPFail,
@@ -29,16 +29,37 @@ _REFUSALS = (
 """What ONNX Runtime raises on a graph that it cannot run; they have no base class of their own."""
 
 
-def open_onnx_backend(files: Mapping[str, Path], graphs: Graphs, threads: int | None = None) -> Backend:
-    """The backend of an artifact: a file a component, or a folder of ``graphs`` of fixed sizes each."""
+def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
+    """How every session of this package runs its graph; no number of threads means all cores."""
+    options = onnxruntime.SessionOptions()
+    # 0 lets ONNX Runtime take all cores.
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Without it the DequantizeLinear of 8-bit weights runs at every call instead of once at load.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Spinning threads take the cores from everything else between two calls.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Integer kernels of CPUs without VNNI saturate in 16 bits and give wrong answers.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def open_onnx_backend(
+    files: Mapping[str, Path], graphs: Graphs, threads: int | None = None, profiles: Path | None = None
+) -> Backend:
+    """The backend of an artifact: a file a component, or a folder of ``graphs`` of fixed sizes each.
+
+    ``profiles`` is as in :class:`OnnxBackend`.
+    """
     if not any(graphs.values()):
-        return OnnxBackend(files, threads)
+        return OnnxBackend(files, threads, profiles)
     parts = {
         f"{name}/{graph.name}": files[name] / f"{graph.name}.onnx"
         for name in graphs
         for graph in graphs[name]
     }
-    opened = OnnxBackend(parts, threads)
+    opened = OnnxBackend(parts, threads, profiles)
 
     def run(component: str, graph: str, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         return opened.run(f"{component}/{graph}", inputs)
@@ -50,26 +71,20 @@ class OnnxBackend:
     """Runs ``.onnx`` files behind the :class:`~mobile_multimodal.backends.Backend` protocol.
 
     Sessions are opened when first used, so captioning never loads the text reader; safe to share
-    between threads.
+    between threads. With a folder for ``profiles`` every session times its operators and writes what it
+    found when it is closed, into a file there whose name begins with the component's.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, files: Mapping[str, Path], threads: int | None = None) -> None:
+    def __init__(
+        self, files: Mapping[str, Path], threads: int | None = None, profiles: Path | None = None
+    ) -> None:
         self._files = dict(files)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
-        self._options = onnxruntime.SessionOptions()
-        # 0 lets ONNX Runtime take all cores.
-        self._options.intra_op_num_threads = threads or 0
-        self._options.inter_op_num_threads = 1
-        self._options.log_severity_level = 3
-        # Without it the DequantizeLinear of 8-bit weights runs at every call instead of once at load.
-        self._options.add_session_config_entry("session.disable_quant_qdq", "1")
-        # Spinning threads take the cores from everything else between two calls.
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Integer kernels of CPUs without VNNI saturate in 16 bits and give wrong answers.
-        self._options.add_session_config_entry("session.x64quantprecision", "1")
+        self._options = session_options(threads)
+        self._profiles = profiles
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -86,6 +101,10 @@ class OnnxBackend:
         with self._lock:
             if component not in self._sessions:
                 path = self._files[component]
+                if self._profiles is not None:
+                    self._options.enable_profiling = True
+                    prefix = self._profiles / component.replace("/", ".")
+                    self._options.profile_file_prefix = str(prefix)
                 try:
                     self._sessions[component] = onnxruntime.InferenceSession(
                         path, self._options, providers=["CPUExecutionProvider"]

@@ -82,6 +82,23 @@ def test_a_batch_gives_what_single_pictures_give(model: MobileMultiModalLLM) -> 
     assert model.run([], [TaskRequest("caption")]) == []
 
 
+def test_a_batch_of_different_requests_gives_what_single_ones_give(
+    model: MobileMultiModalLLM, cat: LoadedImage
+) -> None:
+    cows = load_image(CAT.with_name("cows.jpg"))
+    asked = TaskRequest("vqa", "what animal is on the grass by the fence?")
+    rows = [(cat, TaskRequest("caption")), (cows, asked), (cows, TaskRequest("caption")), (cat, asked)]
+    features, timings = model.encode([cat, cows])
+    assert timings.keys() == {"preprocess", "encode"}
+    of_rows = features.take(np.array([0, 1, 1, 0]))
+    together = model.write([image for image, _ in rows], of_rows, [request for _, request in rows])
+    alone = [model.run([image], [request])[0][0] for image, request in rows]
+    assert [(x.task, x.question, x.token_ids) for x in together] == [
+        (x.task, x.question, x.token_ids) for x in alone
+    ]
+    assert model.read(cows).text == model.run([cows], [TaskRequest("ocr")])[0][0].text
+
+
 def test_beams_are_at_least_as_probable_as_greedy(model: MobileMultiModalLLM, cat: LoadedImage) -> None:
     request = [TaskRequest("caption")]
     greedy = model.run([cat], request)[0][0]
