@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.benchmark_config import SCENARIOS
 from benchmarks.latency_stats import MINIMUM_SAMPLES
 from benchmarks.report import BenchmarkReport, Measurement
-from mmllm_cli.console import print_note, print_text
+from mmllm_cli.console import one_line, print_note, print_text
 from mmllm_cli.output_files import write_whole
 from mmllm_cli.tables import aligned
 from mobile_multimodal.errors import InconclusiveError
@@ -21,13 +21,14 @@ __all__ = [
     "markdown_table",
     "print_benchmark",
     "print_markdown",
+    "print_operators",
     "shown_percentile",
     "warn_if_busy",
     "write_reports",
 ]
 
 HEADER = ("Format", "Recipe", "Size MiB", "Metric", "p50 ms", "p95 ms", "tokens/s", "Peak MiB")
-OWN_COLUMNS = frozenset({"tokens_per_s", "peak_rss_mib", "artifact_mib"})
+OWN_COLUMNS = frozenset({"tokens_per_s", "peak_rss_caption_mib", "artifact_mib"})
 
 
 def headline(report: BenchmarkReport) -> str:
@@ -63,7 +64,7 @@ def benchmark_rows(reports: Sequence[BenchmarkReport], metrics: Sequence[str] = 
                 rows.append(("", "", "", *latencies, "", ""))
                 continue
             size = f"{report.bytes / 2**20:.1f}"
-            speed, peak = _value(report, "tokens_per_s"), _value(report, "peak_rss_mib")
+            speed, peak = _value(report, "tokens_per_s"), _value(report, "peak_rss_caption_mib")
             rows.append((report.format, report.recipe, size, *latencies, speed, peak))
     return rows
 
@@ -126,6 +127,21 @@ def print_benchmark(reports: Sequence[BenchmarkReport], metrics: Sequence[str] =
         print_text("")
         for line in _details(report):
             print_text(line)
+
+
+def print_operators(traced: Sequence[Mapping[str, Any]]) -> None:
+    """Print the dearest operators of each model, one a line."""
+    header = ("component", "operator", "calls", "ms", "percent", "name")
+    for entry in traced:
+        print_text("")
+        print_text(f"{entry['model']}: operators that cost most of a caption")
+        for line in aligned([header, *map(_operator_cells, entry["rows"])]):
+            print_text(f"  {line}")
+
+
+def _operator_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    numbers = (f"{row['calls']:g}", f"{row['ms']:.3f}", f"{row['percent']:.1f}")
+    return (row["component"], row["op"], *numbers, one_line(row["name"])[:80])
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from benchmarks.benchmark_config import BenchmarkConfig
 from benchmarks.report import LATENCY_METRICS, BenchmarkReport, reports_to_json
-from benchmarks.run_benchmark import model_references, run_benchmark
+from benchmarks.run_benchmark import ModelReference, model_references, run_benchmark
 from mmllm_cli.benchmark_output import (
     headline,
     print_benchmark,
     print_markdown,
+    print_operators,
     warn_if_busy,
     write_reports,
 )
@@ -21,6 +23,7 @@ from mmllm_cli.console import print_json, progress
 from mmllm_cli.output_files import check_can_write
 from mmllm_cli.plot_pen import check_plot
 from mobile_multimodal.errors import ImageError, UsageError
+from mobile_multimodal.model import MobileMultiModalLLM
 
 __all__ = ["BenchmarkRequest", "run_benchmarks"]
 
@@ -60,11 +63,15 @@ def run_benchmarks(request: BenchmarkRequest) -> int:
     if request.output is not None:
         check_can_write(request.output)
     references = model_references(request.models, request.backends)
+    if request.op_tracing:
+        _check_tracing(references)
     photo = _default_photo() if request.image is None else _bytes_of(request.image)
     page = None if request.page is None else _bytes_of(request.page)
     with progress("measuring", wanted=not request.as_json) as bar:
         reports = run_benchmark(references, request.config, photo, page, bar.show)
     document = reports_to_json(reports)
+    if request.op_tracing:
+        document["operators"] = _operators(references, reports, request.config.threads, photo)
     if request.output is not None:
         write_reports(document, request.output)
     if request.plot is not None:
@@ -76,7 +83,33 @@ def run_benchmarks(request: BenchmarkRequest) -> int:
         print_markdown(reports, request.metrics)
     else:
         print_benchmark(reports, request.metrics)
+        print_operators(document.get("operators", ()))
     return 0
+
+
+def _check_tracing(references: Sequence[ModelReference]) -> None:
+    from benchmarks.op_tracing import TRACED_BACKENDS
+
+    silent = [reference.backend for reference in references if reference.backend not in TRACED_BACKENDS]
+    if silent:
+        raise UsageError(
+            f"--op-tracing: {silent[0]} does not time its operators",
+            remedy=f"trace with {' or '.join(TRACED_BACKENDS)}",
+        )
+
+
+def _operators(
+    references: Sequence[ModelReference], reports: Sequence[BenchmarkReport], threads: int, photo: bytes
+) -> list[dict[str, Any]]:
+    """The ten dearest operators of each model, in sessions of their own, after all else was measured."""
+    from benchmarks.op_tracing import dearest_operators
+
+    traced = []
+    for reference, report in zip(references, reports, strict=True):
+        model = MobileMultiModalLLM(reference.model, backend=reference.backend, threads=threads)
+        rows = dearest_operators(model, photo, threads=threads)
+        traced.append({"model": report.title, "rows": [vars(row) for row in rows]})
+    return traced
 
 
 def _draw(reports: Sequence[BenchmarkReport], path: Path) -> None:

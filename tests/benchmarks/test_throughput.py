@@ -22,7 +22,8 @@ class Simulated:
     """Servers that take a known time for every query, without a clock: a queue worked out on paper."""
 
     def __init__(self, size: int, service_s: float) -> None:
-        self.size, self.service_s, self.rates = size, service_s, []
+        self.size, self.service_s = size, service_s
+        self.rates: list[float] = []
 
     def run(self, trial: Trial) -> list[ServedBatch]:
         free = [0.0] * self.size

@@ -31,7 +31,7 @@ def report_of(median: float = 20.0, count: int = 140, **changes: Any) -> Benchma
         Measurement("load_ms", "ms", latencies(200.0, 11)),
         Measurement("caption_ms", "ms", latencies(median, count), note="10 tokens: A cat."),
         Measurement("tokens_per_s", "tokens/s", value=1234.5),
-        Measurement("peak_rss_mib", "MiB", value=128.4),
+        Measurement("peak_rss_caption_mib", "MiB", value=128.4),
     )
     fields: dict[str, Any] = {
         "artifact_sha256": "00" * 32,
@@ -96,7 +96,7 @@ def test_the_plot_shows_the_samples() -> None:
     for curve in plot.curves:
         assert (pixels == ImageColor.getrgb(curve.color)).all(axis=2).sum() > 500
     with pytest.raises(InconclusiveError, match="no samples to plot"):
-        place_curves(reports, "peak_rss_mib")
+        place_curves(reports, "peak_rss_caption_mib")
 
 
 def test_two_small_models_from_end_to_end(
@@ -131,6 +131,21 @@ def test_json_is_the_document_of_the_file(mmllm: CommandLine, photo: Path, tmp_p
     assert same.code == 0
     [comparison] = same.rows[0]["comparisons"]
     assert {row["ratio"] for row in comparison["metrics"]} == {1.0}
+
+
+def test_operators_are_traced_and_do_not_hinder_comparing(
+    mmllm: CommandLine, photo: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.json"
+    done = mmllm("benchmark", *QUICK, "--image", photo, "--op-tracing", "-o", path)
+    assert done.code == 0, done.err
+    [traced] = json.loads(path.read_text())["operators"]
+    assert 0 < len(traced["rows"]) <= 10
+    spent = [row["ms"] for row in traced["rows"]]
+    assert spent == sorted(spent, reverse=True)
+    for row in traced["rows"]:
+        assert any(line.split()[:2] == [row["component"], row["op"]] for line in done.out.splitlines())
+    assert len(load_report(path)) == 1
 
 
 @pytest.mark.parametrize(
