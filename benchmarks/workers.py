@@ -149,10 +149,10 @@ def _work(
     """What a process does: open the model, get warm, serve trials until the other end is closed."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    from benchmarks.stages import StagedModel
-    from mobile_multimodal.model import MobileMultiModalLLM
-
     try:
+        from benchmarks.stages import StagedModel
+        from mobile_multimodal.model import MobileMultiModalLLM
+
         staged = StagedModel(MobileMultiModalLLM(model, backend=backend, threads=threads))
         for _ in range(max(1, warmup)):
             staged.caption_batch([photo])
