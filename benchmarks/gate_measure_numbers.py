@@ -91,8 +91,8 @@ def measure_torch_cosine(subject: GateSubject) -> Measured:
         if problem:
             return Measured(value, note=f"{where}: {problem}")
         if value < worst:
-            worst, note = value, f"least in {where}"
-    return Measured(worst, note=note)
+            worst, note = value, f"least in {where}; against {subject.torch_numbers}"
+    return Measured(worst if note else None, note=note)
 
 
 def measure_torch_error(subject: GateSubject) -> Measured:
@@ -108,8 +108,8 @@ def measure_torch_error(subject: GateSubject) -> Measured:
         except ValueError as exc:
             return Measured(math.nan, note=f"{where}: {exc}")
         if value > worst:
-            worst, note = value, f"largest in {where}"
-    return Measured(worst, note=note)
+            worst, note = value, f"largest in {where}; against {subject.torch_numbers}"
+    return Measured(worst if note else None, note=note)
 
 
 def _least_cosine(pairs: list[tuple[Array, Array]]) -> tuple[float, str]:

@@ -129,25 +129,34 @@ class GateSubject:
         """
         if self.manifest.kind == "bundle":
             raise NotRequiredError("this bundle is run by torch itself")
-        return MobileMultiModalLLM(self._find_numbers(), backend="torch", threads=self._torch_threads)
+        directory, _ = self._numbers
+        return MobileMultiModalLLM(directory, backend="torch", threads=self._torch_threads)
 
-    def _find_numbers(self) -> Path:
+    @property
+    def torch_numbers(self) -> str:
+        """In words, where the numbers of ``torch_model`` are from; errors as there."""
+        return self._numbers[1]
+
+    @cached_property
+    def _numbers(self) -> tuple[Path, str]:
         recipe = self.manifest.recipe
         if self.torch_bundle is not None:
-            return find_model(self.torch_bundle, "torch")
+            return find_model(self.torch_bundle, "torch"), self.torch_bundle
         if self.manifest.name in packaged_models():
             directory = find_model(self.manifest.name, "torch")
             if Manifest.read(directory).recipe == recipe:
-                return directory
+                return directory, f"the bundle of {self.manifest.name}"
         floats = self._find_floats()
         if recipe in FLOATS:
-            return floats
+            return floats, "the floats"
         if self.requantize is None:
             raise InconclusiveError(
                 f"no bundle of the recipe {recipe} is known",
                 remedy='name it in the gates file: torch_bundle = "DIR"',
             )
-        return self.requantize(load_bundle(floats), recipe).directory
+        again = self.requantize(load_bundle(floats), recipe).directory
+        # Weights that were trained on the way are other ones: the reader must know what was compared.
+        return again, "the floats quantized again (if they were trained, name torch_bundle in the gates file)"
 
     @property
     def bytes(self) -> int:

@@ -17,7 +17,9 @@ from mmllm_cli.commands import (
     evaluate,
     export,
     info,
+    keys,
     ocr,
+    quality_gate,
     quantize,
     run,
     vqa,
@@ -48,6 +50,8 @@ app.command("analyze")(analyze.analyze)
 app.command("eval")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
+app.command("quality-gate")(quality_gate.quality_gate)
+app.add_typer(keys.keys, name="keys")
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 
