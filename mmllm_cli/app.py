@@ -52,7 +52,6 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.command("quality-gate")(quality_gate.quality_gate)
 app.add_typer(keys.keys, name="keys")
-app.add_typer(keys.keys, name="keys")
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 
