@@ -30,7 +30,7 @@ OPSETS = {2: 25}
 BLOCK = 128
 """Columns that share a scale in ``MatMulNBits``: with blocks of 256, or output channels that are no multiple
 of 128, ONNX Runtime 1.32 takes a path that is over 10 times slower."""
-SMALLEST_HALF = 1024
+SMALLEST_HALF = 96
 """Values below which a float constant stays in float32: the operator that widens it takes as many bytes."""
 INT8_ACTIVATIONS = 4
 """``accuracy_level`` of the fast kernel: rows of the input are rounded to 8 bits, block by block."""

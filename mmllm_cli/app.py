@@ -22,6 +22,7 @@ from mmllm_cli.commands import (
     quality_gate,
     quantize,
     run,
+    serve,
     vqa,
 )
 from mmllm_cli.errors_to_exit import run_app
@@ -52,6 +53,7 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.command("quality-gate")(quality_gate.quality_gate)
 app.add_typer(keys.keys, name="keys")
+app.command("serve")(serve.serve)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 

@@ -100,37 +100,37 @@ class LoadedImage:
     notes: tuple[str, ...] = ()
 
 
-def load_image(image: ImageInput, *, source: str | None = None) -> LoadedImage:
+def load_image(image: ImageInput, *, source: str | None = None, max_pixels: int = MAX_PIXELS) -> LoadedImage:
     """Read a picture: a path, the bytes of a file, a Pillow picture, or a uint8 array [height, width, 3].
 
     The picture is turned upright (EXIF), laid on white where it is transparent, and scaled, not
-    clipped, to 8 bits where it has more; of an animation the first frame is taken. At most
-    ``MAX_PIXELS`` pixels, checked before they are decoded.
+    clipped, to 8 bits where it has more; of an animation the first frame is taken.
 
     Args:
         image: the picture.
         source: its name in errors and results, where it is not a path.
+        max_pixels: the most that are decoded; never more than ``MAX_PIXELS``.
 
     Raises:
         ImageError: not a picture, damaged, empty, too large, or a file that cannot be read.
     """
     if isinstance(image, np.ndarray):
-        return _from_array(image, source or "<array>")
+        return _from_array(image, source or "<array>", max_pixels)
     if isinstance(image, Image.Image):
         name = source or getattr(image, "filename", "") or "<picture>"
-        return _from_pillow(image, str(name))
+        return _from_pillow(image, str(name), max_pixels)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(image), source or "<bytes>")
+        return _from_bytes(bytes(image), source or "<bytes>", max_pixels)
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
-        return _from_path(path, source or path)
+        return _from_path(path, source or path, max_pixels)
     raise ImageError(
         f"{source or 'the picture'} is a {type(image).__name__}",
         remedy="give a path, bytes, a Pillow picture, or a uint8 array [height, width, 3]",
     )
 
 
-def _from_array(array: NDArray[Any], source: str) -> LoadedImage:
+def _from_array(array: NDArray[Any], source: str, max_pixels: int) -> LoadedImage:
     other_layouts = "give uint8 RGB [height, width, 3]"
     if array.ndim != 3 or array.shape[2] != 3:
         raise ImageError(f"{source} has shape {array.shape}, not [height, width, 3]", remedy=other_layouts)
@@ -138,11 +138,11 @@ def _from_array(array: NDArray[Any], source: str) -> LoadedImage:
         raise ImageError(f"{source} has dtype {array.dtype}, not uint8", remedy=other_layouts)
     if not array.size:
         raise ImageError(f"{source} of shape {array.shape} is empty", remedy=other_layouts)
-    _check_pixels(array.shape[1], array.shape[0], source)
+    _check_pixels(array.shape[1], array.shape[0], source, max_pixels)
     return LoadedImage(np.ascontiguousarray(array), source)
 
 
-def _from_path(path: str, source: str) -> LoadedImage:
+def _from_path(path: str, source: str, max_pixels: int) -> LoadedImage:
     if not path:
         raise ImageError("the path of the picture is empty", remedy="give the path of a picture")
     try:
@@ -150,8 +150,8 @@ def _from_path(path: str, source: str) -> LoadedImage:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 # A pipe or a device can be read once only and may never end.
                 data = file.read(MAX_FILE_BYTES + 1)
-                return _from_bytes(data, source)
-            return _from_file(file, source)
+                return _from_bytes(data, source, max_pixels)
+            return _from_file(file, source, max_pixels)
     except FileNotFoundError as exc:
         raise ImageError(f"{source} does not exist", remedy="check the path") from exc
     except IsADirectoryError as exc:
@@ -163,19 +163,19 @@ def _from_path(path: str, source: str) -> LoadedImage:
         raise ImageError(f"{source} cannot be read: {reason}", remedy="check the path") from exc
 
 
-def _from_bytes(data: bytes, source: str) -> LoadedImage:
+def _from_bytes(data: bytes, source: str, max_pixels: int) -> LoadedImage:
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(f"{source} has more than {MAX_FILE_BYTES // 2**20} MiB", remedy="save it smaller")
-    return _from_file(io.BytesIO(data), source)
+    return _from_file(io.BytesIO(data), source, max_pixels)
 
 
-def _from_file(file: Any, source: str) -> LoadedImage:
+def _from_file(file: Any, source: str, max_pixels: int) -> LoadedImage:
     head = file.read(512)
     if not head:
         raise ImageError(f"{source} is empty (0 bytes)", remedy=_EXPORT_AGAIN)
     file.seek(0)
     with _damage_explained(head, source), Image.open(file, formats=list(FORMATS)) as picture:
-        return _from_pillow(picture, source)
+        return _from_pillow(picture, source, max_pixels)
 
 
 @contextmanager
@@ -204,11 +204,11 @@ def _damaged(source: str, exc: Exception) -> ImageError:
     return ImageError(f"{source} {damage}", remedy=_EXPORT_AGAIN)
 
 
-def _from_pillow(picture: Image.Image, source: str) -> LoadedImage:
+def _from_pillow(picture: Image.Image, source: str, max_pixels: int) -> LoadedImage:
     width, height = picture.size
     if not width or not height:
         raise ImageError(f"{source} is empty ({width}x{height} pixels)", remedy="give a picture with pixels")
-    _check_pixels(width, height, source)
+    _check_pixels(width, height, source, max_pixels)
     if picture.mode == "LAB":
         raise ImageError(f"{source} is in the LAB colour mode", remedy="save it as RGB")
     try:
@@ -268,12 +268,12 @@ def _scale_by_range(grey: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
     return np.round((values - low) * (255.0 / ((high - low) or 1.0))).astype(np.uint8)
 
 
-def _check_pixels(width: int, height: int, source: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(source, f"{width:,}x{height:,} pixels")
+def _check_pixels(width: int, height: int, source: str, limit: int) -> None:
+    if width * height > min(limit, MAX_PIXELS):
+        raise _too_large(source, f"{width:,}x{height:,} pixels", min(limit, MAX_PIXELS))
 
 
-def _too_large(source: str, size: str) -> ImageError:
+def _too_large(source: str, size: str, limit: int = MAX_PIXELS) -> ImageError:
     return ImageError(
-        f"{source} has {size}, more than the limit of {MAX_PIXELS:,}", remedy="save it smaller or crop it"
+        f"{source} has {size}, more than the limit of {limit:,}", remedy="save it smaller or crop it"
     )

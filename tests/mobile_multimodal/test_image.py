@@ -339,3 +339,10 @@ def test_other_values_are_refused() -> None:
     closed = Image.open(io.BytesIO(encode(quarters(), "PNG")))
     closed.close()
     assert "is damaged" in refusal(closed)
+
+
+def test_a_lower_limit_of_pixels_is_held_before_they_are_decoded() -> None:
+    truncated = encode(quarters(50, 40), "PNG")[:60]
+    with pytest.raises(ImageError, match=r"50x40 pixels, more than the limit of 1,999"):
+        load_image(truncated, source="small.png", max_pixels=1999)
+    assert load_image(np.zeros((40, 50, 3), np.uint8), max_pixels=2000).pixels.shape == (40, 50, 3)

@@ -1,0 +1,60 @@
+"""Errors as the service tells them: problem documents of RFC 9457."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from mobile_multimodal.errors import FetchError, ImageError, MmllmError, UsageError
+
+__all__ = ["ProblemError", "problem_document", "problem_response", "to_problem"]
+
+TYPES = "urn:mmllm:problem:"
+"""What the names of the kinds of problems begin with; docs/service.md lists them."""
+
+
+class ProblemError(Exception):
+    """A request that is refused: an HTTP status, a kind of one or two words, and what was wrong."""
+
+    def __init__(
+        self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.detail, self.headers = status, kind, detail, dict(headers or {})
+
+
+def to_problem(error: MmllmError) -> ProblemError:
+    """The problem that a known error of the core is."""
+    if isinstance(error, ImageError):
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-image", str(error))
+    if isinstance(error, FetchError):
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-image-url", str(error))
+    if isinstance(error, UsageError):
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", str(error))
+    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "model-failed", "the model could not be run")
+
+
+def problem_document(problem: ProblemError, request_id: str, instance: str) -> dict[str, Any]:
+    """What a client reads of a problem, with the request's id in it."""
+    return {
+        "type": f"{TYPES}{problem.kind}",
+        "title": problem.kind.replace("-", " "),
+        "status": int(problem.status),
+        "detail": problem.detail,
+        "instance": instance,
+        "request_id": request_id,
+    }
+
+
+def problem_response(problem: ProblemError, request_id: str, instance: str) -> Response:
+    """The document as an answer."""
+    return Response(
+        orjson.dumps(problem_document(problem, request_id, instance)),
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type="application/problem+json",
+    )
