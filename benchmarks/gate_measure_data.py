@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.compare_quality import PAGE_SEED, PAGES, QualityData
+from benchmarks.compare_quality import PAGE_SEED, QualityData
 from benchmarks.evaluate_answers import answer_photos, answer_scores
 from benchmarks.evaluate_captions import caption_figures
 from benchmarks.evaluate_pages import evaluate_pages
@@ -63,7 +63,9 @@ def measure_data_page_cer(subject: GateSubject) -> Measured:
         raise InconclusiveError("this model reads no text", remedy="leave the check out")
     from benchmarks.pages import render_pages  # only here are its fonts needed
 
-    report = evaluate_pages(subject.loaded, render_pages(PAGES, PAGE_SEED), ["model"], name="drawn pages")
+    report = evaluate_pages(
+        subject.loaded, render_pages(subject.effort.data_pages, PAGE_SEED), ["model"], name="drawn pages"
+    )
     figure = report.figure("cer_percent", "pages")
     return Measured(figure.value, note=_interval(figure.low, figure.high, f"{figure.samples} pages"))
 

@@ -92,13 +92,15 @@ class Load:
 
 
 class ServiceRun:
-    """A service at a URL; it is asked once, when first looked at.
+    """A service at a URL; it is loaded once, when that is first looked at.
+
+    ``api_key`` goes along with every request, as ``X-API-Key``.
 
     Raises:
-        UsageError: no http(s) URL with a host.
+        UsageError: no http(s) URL with a host, or a key that no header can hold.
     """
 
-    def __init__(self, url: str, plan: LoadPlan | None = None) -> None:
+    def __init__(self, url: str, plan: LoadPlan | None = None, api_key: str | None = None) -> None:
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -106,7 +108,12 @@ class ServiceRun:
             raise UsageError(f"{url!r} is no URL: {exc}", remedy="--service http://127.0.0.1:8080") from exc
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise UsageError(f"{url!r} is not the URL of a service", remedy="--service http://127.0.0.1:8080")
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise UsageError("the API key holds characters that no header can", remedy="check MMLLM_API_KEY")
         self.url, self.plan = url, plan or LoadPlan()
+        self._headers = {"Accept": "application/json, text/plain"}
+        if api_key:
+            self._headers["X-API-Key"] = api_key
         self._host, self._port, self._base = parts.hostname, port, parts.path.rstrip("/")
         self._secure = parts.scheme == "https"
 
@@ -118,13 +125,24 @@ class ServiceRun:
         """A page of the service, of which at most 4 MiB are read."""
         connection = self._connect()
         try:
-            connection.request("GET", self._base + path)
+            connection.request("GET", self._base + path, headers=self._headers)
             response = connection.getresponse()
-            return Page(response.status, response.read(LARGEST_ANSWER).decode("utf-8", "replace"))
+            return Page(response.status, self._read(response).decode("utf-8", "replace"))
         except UNREACHABLE as exc:
             return Page(0, f"{type(exc).__name__}: {exc}")
         finally:
             connection.close()
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        """The body, whole. The timeout of a connection is for each piece; this one is for all of them."""
+        until = time.monotonic() + self.plan.timeout_s
+        data = bytearray()
+        while piece := response.read1(2**16):
+            data += piece
+            if len(data) > LARGEST_ANSWER or time.monotonic() > until:
+                raise TimeoutError(f"more than {LARGEST_ANSWER:,} bytes or {self.plan.timeout_s:g} s")
+        response.close()  # read1 leaves it open at its end, and the connection refuses another request
+        return bytes(data)
 
     @cached_property
     def load(self) -> Load:
@@ -169,11 +187,11 @@ class ServiceRun:
 
     def _ask(self, connection: http.client.HTTPConnection, body: bytes) -> tuple[str, bool | None]:
         """One caption: what was wrong, or nothing; and whether it came from the cache, where it says so."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {**self._headers, "Content-Type": "application/json"}
         try:
             connection.request("POST", self._base + CAPTION_PATH, body, headers)
             response = connection.getresponse()
-            data = response.read(LARGEST_ANSWER)
+            data = self._read(response)
         except UNREACHABLE as exc:
             return type(exc).__name__, None
         if response.status != 200:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare_quality import QualityData
+from benchmarks.compare_quality import PAGES, QualityData
 from benchmarks.gate import Gate
 from benchmarks.gate_pictures import GATE_PICTURES, picture_bytes
 from benchmarks.gate_service import ServiceRun
@@ -41,6 +41,7 @@ class Effort:
     throughput_seconds: float = 5.0
     pages: int = 5
     page_seed: int = 0
+    data_pages: int = PAGES
 
 
 @dataclass(frozen=True)

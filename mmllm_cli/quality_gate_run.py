@@ -32,6 +32,8 @@ from mobile_multimodal.errors import InconclusiveError, UsageError
 
 __all__ = ["GateRequest", "list_metrics", "run_quality_gate", "write_gates_file"]
 
+API_KEY = "MMLLM_API_KEY"
+"""Environment variable of the service's key: what stands on a command line, others can read."""
 TRAINED_BITS = 2
 """Widths that a model does not survive untrained, so that quantizing again gives other numbers."""
 
@@ -62,7 +64,9 @@ def run_quality_gate(request: GateRequest) -> int:
     for path in (request.report, request.junit):
         if path is not None:
             check_can_write(path)
-    service = None if request.service is None else ServiceRun(request.service)
+    service = None
+    if request.service is not None:
+        service = ServiceRun(request.service, api_key=os.environ.get(API_KEY))
     data = None
     if request.eval_data is not None:
         data = load_quality_data(request.eval_data, with_pages=False)

@@ -121,7 +121,7 @@ def test_a_changed_file_fails_the_gate(mmllm: CommandLine, tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (("--gates", "BAD"), ("unknown metric 'speed'", "caption_p95_ms")),
-        (("--gates", "GOOD", "--service", "localhost:8080"), ("is not the URL of a service", "http://")),
+        (("--service", "localhost:8080"), ("is not the URL of a service", "http://")),
         (("--gates", "GOOD", "--service", "http://127.0.0.1:1"), ("no check of", "uses --service")),
         (("--gates", "GOOD", "--eval-data", "."), ("no check of", "uses --eval-data")),
         (("--gates", "GOOD", "--report", "none/r.json"), ("the directory none does not exist",)),
@@ -197,18 +197,9 @@ def test_junit_is_xml_whatever_a_caption_holds() -> None:
     assert suite is not None
     assert suite.get("name") == "mine & yours"
     for counted in (root, suite):
-        assert [counted.get(name) for name in ("tests", "failures", "errors", "skipped")] == [
-            "4",
-            "1",
-            "1",
-            "1",
-        ]
+        numbers = {name: counted.get(name) for name in ("tests", "failures", "errors", "skipped")}
+        assert numbers == {"tests": "4", "failures": "1", "errors": "1", "skipped": "1"}
     cases = suite.findall("testcase")
-    assert [[child.tag for child in case] for case in cases] == [
-        ["failure"],
-        ["error"],
-        ["skipped"],
-        ["system-out"],
-    ]
+    assert [case[0].tag for case in cases] == ["failure", "error", "skipped", "system-out"]
     message = cases[0][0].get("message") or ""
     assert message.endswith('a "<b>" & ��� � ü')
