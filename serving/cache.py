@@ -16,6 +16,8 @@ from typing import Any
 import orjson
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from mobile_multimodal.results import TaskRequest
@@ -80,7 +82,10 @@ class RedisTier:
 
     def __init__(self, url: str) -> None:
         self._client: Redis = Redis.from_url(
-            url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, retry=None
+            url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 1),  # for connections that Redis left while it was away
         )
         self._away_until = 0.0
         self._log = structlog.get_logger("mmllm.cache")

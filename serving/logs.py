@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from mobile_multimodal.errors import UsageError
+
 __all__ = ["SafeStream", "configure_logs"]
 
 SECRETS = ("key", "authorization", "password", "token", "secret", "cookie")
@@ -43,9 +45,14 @@ def configure_logs(level: str, file: Path | None = None) -> SafeStream:
     """Send logs of this level and above to standard output, or to the end of a file.
 
     Raises:
-        OSError: the file cannot be opened.
+        UsageError: the file cannot be opened.
     """
-    stream = SafeStream(sys.stdout if file is None else file.open("a", encoding="utf-8", buffering=1))
+    try:
+        stream = SafeStream(sys.stdout if file is None else file.open("a", encoding="utf-8", buffering=1))
+    except OSError as exc:
+        raise UsageError(
+            f"LOG_FILE={str(file)!r}: {exc.strerror}", remedy="name a file in a directory that can be written"
+        ) from exc
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 import uvicorn
@@ -21,6 +22,8 @@ def serve(settings: ServiceSettings, host: str, port: int) -> None:
 
     Workers read their settings from the environment, as this process did. One that dies is replaced.
     """
+    # uvicorn finishes, puts back the handler that it found and raises the signal again: now to no effect.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     with tempfile.TemporaryDirectory(prefix="mmllm-metrics-") as folder:
         if settings.max_workers > 1 and settings.monitoring_enabled:
             os.environ.setdefault(FOLDER, folder)

@@ -15,6 +15,7 @@ from mobile_multimodal.errors import UsageError
 __all__ = ["ServiceSettings", "load_settings"]
 
 MIB = 2**20
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 Networks = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -63,6 +64,13 @@ class ServiceSettings(BaseSettings):
     def _nothing(cls, value: Any) -> Any:
         return value or None
 
+    @field_validator("redis_url")
+    @classmethod
+    def _scheme(cls, value: str) -> str:
+        if value and not value.startswith(REDIS_SCHEMES):
+            raise ValueError(f"begins with none of {', '.join(REDIS_SCHEMES)}")
+        return value
+
     @property
     def concurrent_per_worker(self) -> int:
         """Requests that one process works on or keeps waiting."""
@@ -86,6 +94,6 @@ def load_settings() -> ServiceSettings:
         first = exc.errors()[0]
         name = str(first["loc"][0]).upper()
         raise UsageError(
-            f"{name}={os.environ.get(name, '')!r}: {first['msg'].lower()}",
+            f"{name}={os.environ.get(name, '')!r}: {first['msg'].removeprefix('Value error, ').lower()}",
             remedy=f"set {name} anew, or unset it",
         ) from exc

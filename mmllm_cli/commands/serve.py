@@ -41,16 +41,15 @@ def serve(
         if value is not None:  # the workers are processes of their own, and read the environment
             os.environ[name] = value
     try:
+        from serving.admission import check_settings
+        from serving.logs import configure_logs
         from serving.server import serve as run
         from serving.settings import load_settings
     except ImportError as exc:
         raise MissingExtraError(exc.name or "fastapi", "serve") from exc
     settings = load_settings()
-    try:
-        from serving.admission import check_settings
-    except ImportError as exc:
-        raise MissingExtraError(exc.name or "fastapi", "serve") from exc
     check_settings(settings)
+    configure_logs(settings.log_level, settings.log_file)
     load_bundle(find_model(settings.model, "onnxruntime"))  # a wrong name is said before any worker starts
     cores = os.cpu_count() or 1
     if settings.max_workers > cores:
