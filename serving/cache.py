@@ -149,6 +149,7 @@ class RedisTier:
         self.is_up = False
 
     def _succeeded(self) -> None:
+        self._away_until = 0.0
         REDIS_UP.set(1)
         if self.is_up is False:
             self._log.info("redis answers again")
