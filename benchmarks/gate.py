@@ -256,7 +256,7 @@ def _joined(reason: str, note: str) -> str:
 
 
 def shown(value: Value | None) -> str:
-    """A value as people read it: yes, no, a word in quotes, a number of four digits or six, – for none."""
+    """A value as people read it: yes, no, a word in quotes, a number of four digits or six, "–" for none."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -264,5 +264,5 @@ def shown(value: Value | None) -> str:
     if isinstance(value, str):
         return repr(value)
     if 0.99 < abs(value) < 1:  # a cosine, of which the last digits count
-        return f"{value:.6f}"
+        return f"{value:.6f}".rstrip("0")
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

@@ -158,5 +158,5 @@ def test_the_verdict_and_its_exit_code(statuses: tuple[Status, ...], verdict: st
 
 def test_values_as_people_read_them() -> None:
     assert [shown(value) for value in (True, False, "healthy", 0.12345, 0.99998, 20.0, 39475178.0, None)] == [
-        *("yes", "no", "'healthy'", "0.1235", "0.999980", "20", "39,475,178", "–"),
+        *("yes", "no", "'healthy'", "0.1235", "0.99998", "20", "39,475,178", "–"),
     ]

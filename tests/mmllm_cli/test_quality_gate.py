@@ -163,6 +163,28 @@ def test_a_gates_file_is_begun_and_runs(mmllm: CommandLine, tmp_path: Path) -> N
     assert sum(line.startswith("#") for line in path.read_text().splitlines()) > 20
 
 
+def test_the_example_workflow_uses_what_there_is(mmllm: CommandLine, tmp_path: Path) -> None:
+    """Its line runs as it stands, where the model and the limits are."""
+    workflow = (ROOT / "examples" / "github-workflow.yml").read_text("utf-8")
+    [line] = re.findall(r"run: mmllm (quality-gate .*)", workflow)
+    files = {"gates.toml": write_gates(tmp_path, *GOOD), "model": find_model("mmllm-base", "onnxruntime")}
+    words = [str(files.get(word, word)) for word in line.split()]
+    words = [str(tmp_path / word) if word in ("gate.json", "gate.xml") else word for word in words]
+    done = mmllm(*words)
+    assert done.code == 0, done.err
+    for name in ("gate.json", "gate.xml"):
+        assert (tmp_path / name).is_file()
+        assert name in workflow.partition("upload-artifact")[2]
+
+
+def test_the_documents_gates_file_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "quality-gate.md").read_text("utf-8")
+    [block] = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "gates.toml").write_text(block)
+    assert len(load_gate(tmp_path / "gates.toml").checks) == 3
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) <= set(METRICS)
+
+
 def result(*rows: tuple[Status, str]) -> GateResult:
     check = GateCheck("cider_d", ">=", 60.0)
     outcomes = tuple(CheckOutcome(check, "× 100", status, 50.0, reason) for status, reason in rows)
