@@ -1,1 +1,3 @@
 """The HTTP service around a model."""
+
+__all__: list[str] = []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from starlette.requests import Request
+import structlog
+from fastapi import Request
 
-from mobile_multimodal.errors import UsageError
+from mobile_multimodal.errors import DataError, UsageError
 from serving.access import IpAllowList, address_group, client_address
 from serving.api_keys import KeyRecord, KeyStore
 from serving.http_errors import ProblemError
@@ -20,6 +23,8 @@ from serving.settings import ServiceSettings
 __all__ = ["Admission", "check_settings"]
 
 ADMIN = "admin"
+WHOSE = {"client": "of one client", "service": "of all clients"}
+MOST_DENIED = 10_000
 BEARER = "bearer "
 
 
@@ -53,6 +58,8 @@ class Admission:
         )
         self._allowed = IpAllowList(settings.allowed_ips, variable="ALLOWED_IPS")
         self._limiter = RateLimiter(settings.rate_limit_per_minute, settings.redis_url or None)
+        self._log = structlog.get_logger("mmllm.admission")
+        self._denied: OrderedDict[str, None] = OrderedDict()
 
     async def identify(self, request: Request, *, admin: bool = False) -> str:
         """Who asks: the id of a key, or an address where that is enough.
@@ -61,7 +68,8 @@ class Admission:
             ProblemError: 401 without a good key, 403 from a wrong network or in a wrong role.
         """
         peer = request.client.host if request.client is not None else ""
-        forwarded = request.headers.get("x-forwarded-for")
+        # A client may have written one line of this header, and a proxy the next.
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for")) or None
         address = client_address(peer, forwarded, self._settings.trusted_proxies)
         if not self._allowed.allows(address):
             raise ProblemError(HTTPStatus.FORBIDDEN, "wrong-network", "this address may not use the service")
@@ -76,10 +84,18 @@ class Admission:
         if not presented and authorization.lower().startswith(BEARER):
             presented = authorization[len(BEARER) :].strip()
         if self._keys is not None and presented:
-            record = await self._keys.check(presented)
+            if address_group(address) in self._denied:  # checking is slow: strangers pay for it by their rate
+                await self._count(f"denied:{address_group(address)}")
+            try:
+                record = await self._keys.check(presented)
+            except DataError as exc:
+                self._log.error("the API keys cannot be read", error=str(exc))
+                raise ProblemError(
+                    HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "the service's API keys cannot be read"
+                ) from exc
             if record is not None:
                 return record
-            await self._count(f"denied:{address_group(address)}")
+            self._deny(address_group(address))
         elif self._anonymous:
             return None
         raise ProblemError(
@@ -89,6 +105,13 @@ class Admission:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
+    def _deny(self, address: str) -> None:
+        """Remember who came with a wrong key; the longest ago are forgotten."""
+        self._denied[address] = None
+        self._denied.move_to_end(address)
+        if len(self._denied) > MOST_DENIED:
+            self._denied.popitem(last=False)
+
     async def _count(self, identity: str) -> None:
         verdict = await self._limiter.hit(identity)
         if not verdict.allowed:
@@ -96,8 +119,8 @@ class Admission:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "rate-limited",
-                f"more than {verdict.limit} requests in a minute",
-                headers={"Retry-After": str(max(1, round(verdict.retry_after_s)))},
+                f"more than {verdict.limit} requests in a minute {WHOSE[verdict.scope]}",
+                headers={"Retry-After": str(max(1, math.ceil(verdict.retry_after_s)))},
             )
 
     async def close(self) -> None:

@@ -119,7 +119,7 @@ class Problem(BaseModel):
 
 def body_schema(model: type[BaseModel], *, forms: bool = True) -> dict[str, Any]:
     """The OpenAPI description of a body that is JSON, or also a multipart form, or a picture as it is."""
-    content: dict[str, Any] = {"application/json": {"schema": inlined(model.model_json_schema())}}
+    content: dict[str, Any] = {"application/json": {"schema": _inlined(model.model_json_schema())}}
     if forms:
         content["multipart/form-data"] = {
             "schema": {
@@ -136,7 +136,7 @@ def body_schema(model: type[BaseModel], *, forms: bool = True) -> dict[str, Any]
     return {"requestBody": {"required": True, "content": content}}
 
 
-def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """A JSON schema with its definitions in the places that refer to them."""
     definitions = schema.pop("$defs", {})
 

@@ -336,6 +336,19 @@ def test_strict_mode_asks_for_keys_and_roles(tmp_path: Path) -> None:
         assert client.get("/health").status_code == 200
         store.revoke(operator.id)
         assert client.get("/metrics", headers={"x-api-key": admin}).status_code == 401
+        (tmp_path / "keys.json").write_text("{")
+        assert post(**{"x-api-key": reader}) == 503
+
+
+def test_wrong_keys_are_counted(tmp_path: Path) -> None:
+    KeyStore(tmp_path / "keys.json").create("app", "reader")
+    keys = {"allow_anonymous": False, "api_keys_file": tmp_path / "keys.json", "rate_limit_per_minute": 3}
+    with opened(**keys) as client:
+        codes = [
+            client.post("/api/v1/caption", content=COWS, headers={"x-api-key": f"mmk_{n}"}).status_code
+            for n in range(6)
+        ]
+    assert codes == [401, 401, 401, 401, 429, 429]
 
 
 def test_networks_and_rates_are_held() -> None:
