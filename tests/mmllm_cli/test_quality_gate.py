@@ -17,6 +17,7 @@ from benchmarks.gate_file import default_gate_text, load_gate
 from benchmarks.gate_metrics import METRICS
 from mmllm_cli.quality_gate_output import github_annotations, junit_xml
 from mobile_multimodal.bundle import find_model
+from tests.benchmarks.small_service import small_service
 from tests.mmllm_cli.conftest import ROOT, CommandLine, only_one_line
 
 GOOD = ("model_initialised == true", 'health_status == "healthy"', "size_mb <= 35", "wrong_hashes <= 0")
@@ -143,6 +144,26 @@ def test_wrong_options_are_exit_2(
     for word in words:
         assert word in only_one_line(done.error_lines)
     assert "speed" in bad.read_text()
+
+
+def test_a_running_service_is_gated(mmllm: CommandLine, tmp_path: Path) -> None:
+    checks = ("service_ready == true", "service_metrics_valid == true", "service_healthy == true")
+    gates = write_gates(tmp_path, *checks)
+    with small_service() as service:
+        service.key = "secret"
+        arguments = ("quality-gate", "--gates", gates, "--service", f"{service.url}/base", "--json")
+        done = mmllm(*arguments, environment={"MMLLM_API_KEY": "secret"})
+        assert done.code == 0, done.err
+        assert "secret" not in done.out + done.err
+        service.ill.add("/base/ready")
+        done = mmllm(*arguments, environment={"MMLLM_API_KEY": "secret"})
+    assert done.code == 4
+    [document] = done.rows
+    assert {row["metric"]: row["status"] for row in document["checks"]} == {
+        "service_ready": "failed",
+        "service_metrics_valid": "passed",
+        "service_healthy": "passed",
+    }
 
 
 def test_the_list_has_every_metric_with_its_unit(mmllm: CommandLine) -> None:
