@@ -29,8 +29,8 @@ WIDTH, HEIGHT = 1200, 640
 # Drawn larger and scaled down, because Pillow draws shapes with jagged edges.
 OVERSAMPLING = 3
 FONT_SIZE, TITLE_SIZE = 15, 19
-# Okabe and Ito's colours, which colour-blind people can tell apart.
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+# Okabe and Ito's colours, and a grey, which colour-blind people can tell apart.
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#555555")
 INK, AXIS, GRID = "#333333", "#999999", "#e5e5e5"
 
 
