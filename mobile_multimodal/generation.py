@@ -16,6 +16,8 @@ from mobile_multimodal.tokenizer import SPECIAL_TOKENS, Tokenizer
 __all__ = ["MASKED", "Beam", "DecoderState", "ImageFeatures", "generate", "log_softmax"]
 
 MASKED = np.float32(-1e4)
+GROWTH = 8
+"""Tokens by which a full cache grows."""
 Floats = NDArray[np.float32]
 
 
@@ -57,27 +59,24 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 class DecoderState:
-    """The static cache of a batch: keys and values [L, R, H, T, d], filled from the left, the rest masked."""
+    """The cache of a batch: keys and values [L, R, H, T, d], filled from the left, the rest masked.
 
-    def __init__(
-        self, backend: Backend, features: ImageFeatures, prompt: Prompt, text: TextConfig, room: int
-    ) -> None:
+    It grows by ``GROWTH`` tokens whenever it is full: the decoder reads all of it at every step.
+    """
+
+    def __init__(self, backend: Backend, features: ImageFeatures, prompt: Prompt, text: TextConfig) -> None:
         self.backend, self.features = backend, features
         rows, steps = prompt.input_ids.shape
-        self.visible = np.zeros((rows, steps + room), dtype=np.bool_)
-        self.visible[:, :steps] = prompt.visible
-        self.used = steps
         # A row's next token follows its own prompt, whatever padding the batch gave it.
         self.next_position = text.num_name_slots + prompt.lengths
-        shape = (text.num_layers, rows, text.num_heads, steps + room, text.head_dim)
-        self.key, self.value = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         causal = np.tril(np.ones((steps, steps), dtype=np.bool_))
         mask = np.where(causal & prompt.visible[:, None, None, :], np.float32(0), MASKED)
-        empty = np.zeros((*shape[:3], 0, shape[4]), np.float32)
-        positions = np.broadcast_to(np.arange(steps, dtype=np.int64), (rows, steps))
-        output = self._run(prompt.input_ids, np.ascontiguousarray(positions), mask, empty, empty)
-        self.key[:, :, :, :steps], self.value[:, :, :, :steps] = output["new_key"], output["new_value"]
-        last = text.num_name_slots + prompt.lengths - 1
+        empty = np.zeros((text.num_layers, rows, text.num_heads, 0, text.head_dim), np.float32)
+        output = self._run(prompt.input_ids, prompt.position_ids, mask, empty, empty)
+        self.key = output["new_key"].astype(np.float32, copy=False)
+        self.value = output["new_value"].astype(np.float32, copy=False)
+        self.visible, self.used = prompt.visible, steps
+        last = prompt.visible.sum(axis=1) - 1
         self.logits: Floats = output["logits"][np.arange(rows), last].astype(np.float32)  # [R, V]
 
     def _run(self, ids: Array, positions: Array, mask: Array, key: Array, value: Array) -> dict[str, Array]:
@@ -105,6 +104,11 @@ class DecoderState:
     def step(self, tokens: NDArray[np.int64]) -> None:
         """Append one token to every row [R] and compute the logits of the next."""
         rows = len(tokens)
+        if self.used == self.visible.shape[1]:
+            self.key, self.value = (
+                np.pad(x, [(0, 0)] * 3 + [(0, GROWTH), (0, 0)]) for x in (self.key, self.value)
+            )
+            self.visible = np.pad(self.visible, [(0, 0), (0, GROWTH)])
         visible = np.concatenate((self.visible, np.ones((rows, 1), dtype=np.bool_)), axis=1)
         mask = np.where(visible, np.float32(0), MASKED)[:, None, None, :]
         output = self._run(tokens[:, None], self.next_position[:, None], mask, self.key, self.value)
@@ -130,7 +134,7 @@ def generate(
     batch = len(prompt.lengths)
     markers = [i for i in range(len(SPECIAL_TOKENS)) if i != tokenizer.end_id]
     room = min(config.max_tokens, text.max_positions - text.num_name_slots - int(prompt.lengths.max()))
-    state = DecoderState(backend, features, prompt, text, room)
+    state = DecoderState(backend, features, prompt, text)
     alive = [[Beam((), 0.0, False)] for _ in range(batch)]
     finished: list[list[Beam]] = [[] for _ in range(batch)]
     for step in range(room):

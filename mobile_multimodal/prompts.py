@@ -18,12 +18,14 @@ __all__ = ["Prompt", "build_prompts", "choose_names", "fill_slots", "sigmoid", "
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a batch [B, S], right-padded, and which of them count [B, S].
+    """Tokens of a batch, right-padded: ids, the positions that they stand for, and which count, each [B, S].
 
-    The first ``num_name_slots`` columns hold class names; ``lengths`` [B] counts the task tokens behind.
+    Class names stand at the first ``num_name_slots`` positions, of which empty ones are left out, and the
+    task's tokens behind all of them; ``lengths`` [B] counts the latter.
     """
 
     input_ids: NDArray[np.int64]
+    position_ids: NDArray[np.int64]
     visible: NDArray[np.bool_]
     lengths: NDArray[np.int64]
 
@@ -112,9 +114,13 @@ def build_prompts(
     ids = np.full((len(tasks), int(lengths.max())), tokenizer.pad_id, dtype=np.int64)
     for row, task in enumerate(tasks):
         ids[row, : len(task)] = task
-    visible = np.arange(ids.shape[1]) < lengths[:, None]
+    whole = np.concatenate((names, ids), axis=1)
+    counts = np.concatenate((names != tokenizer.pad_id, np.arange(ids.shape[1]) < lengths[:, None]), axis=1)
+    # What counts, in its order; the rest is computed by nobody unless another row is longer.
+    columns = np.argsort(~counts, axis=1, kind="stable")[:, : int(counts.sum(axis=1).max())]
     return Prompt(
-        np.concatenate((names, ids), axis=1),
-        np.concatenate((names != tokenizer.pad_id, visible), axis=1),
+        np.take_along_axis(whole, columns, axis=1),
+        columns.astype(np.int64),
+        np.take_along_axis(counts, columns, axis=1),
         lengths,
     )

@@ -57,8 +57,10 @@ def write(
 
 
 def greedy_without_cache(backend: Backend, features: ImageFeatures, prompt: Prompt, steps: int) -> list[int]:
-    """One row, all tokens anew at every step: the plain definition of greedy decoding."""
-    ids, visible = prompt.input_ids, prompt.visible
+    """One row, all positions and all tokens anew at every step: the plain definition of greedy decoding."""
+    end = TEXT.num_name_slots + int(prompt.lengths[0])
+    ids, visible = np.full((1, end), TOKENIZER.pad_id), np.zeros((1, end), bool)
+    ids[0, prompt.position_ids[0]], visible[0, prompt.position_ids[0]] = prompt.input_ids[0], True
     written: list[int] = []
     empty = np.zeros((TEXT.num_layers, 1, TEXT.num_heads, 0, TEXT.head_dim), np.float32)
     for step in range(steps):
@@ -98,6 +100,26 @@ def test_the_cache_changes_nothing(torch_backend: Backend, pixels: np.ndarray, r
         cached = write(torch_backend, features, [request_], GenerationConfig(max_tokens=10))[0]
         plain = greedy_without_cache(torch_backend, features, prompts(features, [request_]), 10)
         assert list(cached.token_ids) == plain
+
+
+def test_empty_name_slots_are_left_out_and_everything_keeps_its_position() -> None:
+    class_logits = np.full((3, TINY.vision.num_classes + TEXT.num_words), -20.0, np.float32)
+    names = {3: [7, 8], 5: [9]}
+    class_logits[0, 3], class_logits[2, 5] = 20.0, 20.0
+    tasks = [[1], [1, 11, 12], [1]]
+    prompt = build_prompts(class_logits, tasks, names.__getitem__, TOKENIZER, TINY)
+    first = TEXT.num_name_slots
+    rows = [
+        [(int(i), int(p)) for i, p, v in zip(*row, strict=True) if v]
+        for row in zip(prompt.input_ids, prompt.position_ids, prompt.visible, strict=True)
+    ]
+    assert rows == [
+        [(7, 0), (8, 1), (1, first)],
+        [(1, first), (11, first + 1), (12, first + 2)],
+        [(9, 0), (1, first)],
+    ]
+    assert prompt.input_ids.shape == (3, 3)
+    assert not prompt.visible[2, 2]
 
 
 def test_batched_rows_of_different_length_do_not_mix(torch_backend: Backend, pixels: np.ndarray) -> None:

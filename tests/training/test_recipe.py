@@ -276,11 +276,14 @@ def test_training_and_the_runtime_read_alike(stage: Stage, trained: Path) -> Non
     name_tokens = model.name_tokens.__getitem__
     prompt = build_prompts(features.class_logits, [tokens], name_tokens, stage.tokenizer, CONFIG)
     slots = CONFIG.text.num_name_slots
-    assert prompt.visible[0, :slots].sum() >= 2
+    names = np.full((1, slots), stage.tokenizer.pad_id)
+    held = prompt.position_ids[0] < slots
+    names[0, prompt.position_ids[0, held]] = prompt.input_ids[0, held]
+    assert held.sum() >= 2
     options = GenerationConfig(max_tokens=6)
     written = generate(backend, features, prompt, CONFIG.text, stage.tokenizer, options)[0].token_ids
     with torch.no_grad():
-        context, _ = model.look(torch.from_numpy(pixels), torch.from_numpy(prompt.input_ids[:, :slots]))
+        context, _ = model.look(torch.from_numpy(pixels), torch.from_numpy(names))
         ids = [stage.tokenizer.caption_id]
         for token in written:
             logits = model.decoder.logits(model.token_states(torch.tensor([ids]), context))[0, -1]
