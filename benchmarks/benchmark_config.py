@@ -50,6 +50,8 @@ class BenchmarkConfig:
         sustained_secs: for ``single-stream``: caption so long without a pause after all else; 0 does not.
         cold_runs: processes that load the model and caption once; 0 leaves them, and the memory, out.
         ocr_runs: pages to read; 0 leaves reading out, as does a model that cannot read.
+        roofline: for ``single-stream``: measure what this machine can do at best, and how near it comes;
+            left out below the samples that state a median.
 
     Raises:
         UsageError: an unknown scenario, a number out of range, or one that belongs to another scenario.
@@ -68,6 +70,7 @@ class BenchmarkConfig:
     sustained_secs: float = 0.0
     cold_runs: int = 11
     ocr_runs: int = 20
+    roofline: bool = True
 
     def __post_init__(self) -> None:
         if self.scenario not in SCENARIOS:

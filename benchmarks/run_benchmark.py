@@ -19,7 +19,7 @@ from benchmarks.throughput import offline, server
 from benchmarks.timing import SamplingPlan, take_samples
 from benchmarks.workers import WorkerPool
 from mobile_multimodal.bundle import TARGETS, find_model, packaged_models
-from mobile_multimodal.errors import UsageError
+from mobile_multimodal.errors import InconclusiveError, UsageError
 from mobile_multimodal.image import load_image
 from mobile_multimodal.manifest import Manifest
 from mobile_multimodal.model import MobileMultiModalLLM
@@ -103,6 +103,9 @@ def run_benchmark(
         read = reading(staged, page, config, progress)
         for metrics, captions, pages in zip(found, scenario, read, strict=True):
             metrics.update(captions | pages)
+        if config.roofline:
+            for metrics, model in zip(found, models, strict=True):
+                metrics.update(_roofline(model, metrics, config.threads))
     elif config.scenario == "multi-stream":
         for metrics, queries in zip(found, multi_stream(staged, photo, config, progress), strict=True):
             metrics.update(queries)
@@ -110,12 +113,27 @@ def run_benchmark(
         for metrics, reference in zip(found, references, strict=True):
             metrics.update(_all_cores(reference, config, photo, progress))
     if config.sustained_secs:
-        for metrics, model in zip(found, staged, strict=True):
-            metrics.update(sustained(model, photo, config.sustained_secs, progress))
+        for metrics, stages in zip(found, staged, strict=True):
+            metrics.update(sustained(stages, photo, config.sustained_secs, progress))
     return tuple(
         _report(model, {**config.to_json(), "backend": reference.backend, **pictures}, here, metrics)
         for reference, model, metrics in zip(references, models, found, strict=True)
     )
+
+
+def _roofline(model: MobileMultiModalLLM, metrics: Metrics, threads: int) -> Metrics:
+    """How near the stages come to the machine's best, from medians that their samples state."""
+    medians = {}
+    for name in ("encode_ms", "decode_step_ms"):
+        try:
+            medians[name] = metrics[name].stats.percentile(50).value_ms if name in metrics else None
+        except InconclusiveError:
+            medians[name] = None
+    if not any(medians.values()):
+        return {}
+    from benchmarks.roofline import roofline_metrics
+
+    return roofline_metrics(model, medians["encode_ms"], medians["decode_step_ms"], threads)
 
 
 def _all_cores(

@@ -38,7 +38,6 @@ class BenchmarkRequest:
     image: Path | None
     page: Path | None
     op_tracing: bool
-    device: str | None
     metrics: tuple[str, ...]
     markdown: bool
     plot: Path | None

@@ -90,6 +90,12 @@ def benchmark(
     ocr_runs: Annotated[
         int, typer.Option("--ocr-runs", metavar="N", help="Pages to read in single-stream; 0 reads none.")
     ] = 20,
+    roofline: Annotated[
+        bool,
+        typer.Option(
+            "--roofline/--no-roofline", help="Single-stream: how near to this machine's best, measured now."
+        ),
+    ] = True,
     image: Annotated[
         Path | None,
         typer.Option("--image", metavar="FILE", help="What is captioned.  [default: a photo of 320x240]"),
@@ -101,14 +107,6 @@ def benchmark(
     op_tracing: Annotated[
         bool, typer.Option("--op-tracing", help="Also the ten operators that cost most.")
     ] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="adb[:SERIAL]|list",
-            help="Run a TFLite artifact on a phone instead; list names those attached.",
-        ),
-    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Show only this latency (repeatable).  [default: all]"),
@@ -144,6 +142,7 @@ def benchmark(
         sustained_secs=sustained,
         cold_runs=cold_runs,
         ocr_runs=ocr_runs,
+        roofline=roofline,
     )
     return run_benchmarks(
         BenchmarkRequest(
@@ -153,7 +152,6 @@ def benchmark(
             image=image,
             page=page,
             op_tracing=op_tracing,
-            device=device,
             metrics=tuple(metric or ()),
             markdown=markdown,
             plot=plot,

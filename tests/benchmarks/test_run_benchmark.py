@@ -74,6 +74,20 @@ def test_reports_of_two_backends_measured_in_turns(
     assert reports[0].config["photo"]["size"] == [72, 60]
 
 
+def test_stages_are_held_against_the_machine_where_medians_are_stated(
+    tiny_artifacts: dict[str, Path], tiny_pictures: tuple[Path, ...]
+) -> None:
+    references, photo = model_references([str(tiny_artifacts["float32"])]), photo_of(tiny_pictures)
+    common = {"cold_runs": 0, "ocr_runs": 0}
+    [few] = run_benchmark(references, BenchmarkConfig(num_runs=10, **common), photo)
+    assert "gemm_peak_gflops" not in few.metrics
+    [report] = run_benchmark(references, BenchmarkConfig(num_runs=11, **common), photo)
+    assert report.metric("gemm_peak_gflops").center > 0
+    assert report.metric("encode_peak_percent").center > 0
+    [without] = run_benchmark(references, BenchmarkConfig(num_runs=11, roofline=False, **common), photo)
+    assert "gemm_peak_gflops" not in without.metrics
+
+
 def test_multi_stream_times_whole_queries(tiny_bundle: ModelBundle, tiny_pictures: tuple[Path, ...]) -> None:
     references = model_references([str(tiny_bundle.directory)])
     config = BenchmarkConfig(scenario="multi-stream", num_runs=12, batch_size=3, warmup=0, cold_runs=0)
