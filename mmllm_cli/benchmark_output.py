@@ -164,11 +164,11 @@ def print_markdown(reports: Sequence[BenchmarkReport], metrics: Sequence[str] = 
 
 
 def warn_if_busy(here: dict[str, Any]) -> None:
-    """Say on standard error that other programs were at work when it began."""
+    """Say on standard error that the machine was busy in the minute before it began."""
     load, cores = here.get("load_1m"), here.get("cores")
     if load is not None and cores and load > 0.5:
         print_note(
-            f"other programs were running (load {load} on {cores} cores): compare within this run only"
+            f"the machine was busy before (load {load} on {cores} cores): compare within this run only"
         )
 
 
