@@ -167,9 +167,7 @@ def warn_if_busy(here: dict[str, Any]) -> None:
     """Say on standard error that the machine was busy in the minute before it began."""
     load, cores = here.get("load_1m"), here.get("cores")
     if load is not None and cores and load > 0.5:
-        print_note(
-            f"the machine was busy before (load {load} on {cores} cores): compare within this run only"
-        )
+        print_note(f"the machine was busy (load {load} on {cores} cores): compare within this run only")
 
 
 def write_reports(document: dict[str, Any], path: Path) -> None:
