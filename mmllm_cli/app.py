@@ -10,6 +10,7 @@ import typer
 
 from mmllm_cli.commands import (
     analyze,
+    batch,
     benchmark,
     caption,
     compare,
@@ -45,6 +46,7 @@ app.command("caption")(caption.caption)
 app.command("ocr")(ocr.ocr)
 app.command("vqa")(vqa.vqa)
 app.command("run")(run.run)
+app.command("batch")(batch.batch)
 app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)
 app.command("analyze")(analyze.analyze)
