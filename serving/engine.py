@@ -18,7 +18,7 @@ from mobile_multimodal.results import TaskRequest, TaskResult
 from serving.cache import MemoryCache
 from serving.metrics import BATCH_SIZE, QUEUE_DEPTH, STAGE_SECONDS
 
-__all__ = ["Engine", "EngineStoppedError"]
+__all__ = ["OCR", "Engine", "EngineStoppedError"]
 
 OCR = "ocr"
 

@@ -7,17 +7,16 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
 
 from mobile_multimodal.errors import MmllmError
-from mobile_multimodal.image import LoadedImage, load_image
 from mobile_multimodal.model import MobileMultiModalLLM
 from mobile_multimodal.results import TaskRequest, TaskResult
 from serving.cache import MemoryCache, RedisTier, ResultCache, result_key
-from serving.engine import Engine
+from serving.decoding import Decoder
+from serving.engine import OCR, Engine
 from serving.image_fetch import fetch_image
 from serving.metrics import MODEL_INFO, READY, REDIS_UP, STAGE_SECONDS, ProcessWatch
 from serving.request_body import Picture
@@ -25,9 +24,6 @@ from serving.settings import MIB, ServiceSettings
 
 __all__ = ["Service"]
 
-MAX_PIXELS = 25_000_000
-"""The most that a picture may have here: 75 MB when decoded, of which few are decoded at once."""
-DECODERS = 2
 WATCH_S = 2.0
 HIGH_MARK = 0.8
 """Share of the requests at once from which on this process asks for no more."""
@@ -46,7 +42,9 @@ class Service:
         self.redis = RedisTier(settings.redis_url) if settings.redis_url else None
         self.memory = MemoryCache(settings.cache_bytes_per_worker)
         self._results = ResultCache(self.memory, self.redis)
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="mmllm-decode")
+        self._decoder = Decoder()
+        # No more than requests at once: a batch may name 32 pictures of MAX_BODY_MB each.
+        self._fetches = asyncio.Semaphore(settings.concurrent_per_worker)
         self._log = structlog.get_logger("mmllm.service")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -63,7 +61,7 @@ class Service:
             task.cancel()
         if self.engine is not None:
             await asyncio.to_thread(self.engine.stop)
-        self._decoders.shutdown(wait=False)
+        self._decoder.close()
         if self.redis is not None:
             await self.redis.close()
 
@@ -137,9 +135,9 @@ class Service:
             ImageError, FetchError, UsageError: the picture or a question cannot be used.
             EngineStoppedError: the service is about to end.
         """
-        assert self.engine is not None
-        content = picture.content
-        if content is None:
+        if picture.content is not None:
+            return await self._answer(picture.content, picture.requests)
+        async with self._fetches:
             began = time.perf_counter()
             content = await fetch_image(
                 picture.url or "",
@@ -148,16 +146,22 @@ class Service:
                 timeout_s=self.settings.request_timeout_s,
             )
             STAGE_SECONDS.labels("fetch").observe(time.perf_counter() - began)
+            return await self._answer(content, picture.requests)
+
+    async def _answer(self, content: bytes, requests: Sequence[TaskRequest]) -> list[dict[str, Any]]:
+        assert self.engine is not None
         model = self.engine.model
         digest = hashlib.sha256(content).hexdigest()
-        keys = [result_key(digest, request, model.sha256) for request in picture.requests]
+        keys = [result_key(digest, request, model.sha256) for request in requests]
         found = [await self._results.get(key) for key in keys]
         missing = [number for number, fields in enumerate(found) if fields is None]
         timings: dict[int, dict[str, float]] = {}
         if missing:
-            image = await self._decode(content)
-            requests = [picture.requests[number] for number in missing]
-            for number, result in zip(missing, await self._run(image, digest, requests), strict=True):
+            asked = [requests[number] for number in missing]
+            is_read = any(request.task == OCR for request in asked)
+            async with self._decoder.picture(content, is_read=is_read) as image:
+                results = await self.engine.run(image, digest, asked)
+            for number, result in zip(missing, results, strict=True):
                 fields = _fields(result)
                 timings[number] = {name: round(ms, 3) for name, ms in result.timings_ms.items()}
                 found[number] = fields
@@ -172,21 +176,6 @@ class Service:
             }
             for number, fields in enumerate(found)
         ]
-
-    async def _decode(self, content: bytes) -> LoadedImage:
-        def decode() -> LoadedImage:
-            began = time.perf_counter()
-            image = load_image(content, source="the picture", max_pixels=MAX_PIXELS)
-            STAGE_SECONDS.labels("decode_image").observe(time.perf_counter() - began)
-            return image
-
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
-
-    async def _run(
-        self, image: LoadedImage, digest: str, requests: Sequence[TaskRequest]
-    ) -> list[TaskResult]:
-        assert self.engine is not None
-        return await self.engine.run(image, digest, requests)
 
 
 def _fields(result: TaskResult) -> dict[str, Any]:
