@@ -16,6 +16,9 @@ __all__ = ["ProblemError", "problem_document", "problem_response", "to_problem"]
 TYPES = "urn:mmllm:problem:"
 """What the names of the kinds of problems begin with; docs/service.md lists them."""
 
+MOST_CHARACTERS = 300
+"""Of a detail: what was wrong with a request can be as long as the request."""
+
 
 class ProblemError(Exception):
     """A request that is refused: an HTTP status, a kind of one or two words, and what was wrong."""
@@ -39,12 +42,13 @@ def to_problem(error: MmllmError) -> ProblemError:
 
 
 def problem_document(problem: ProblemError, request_id: str, instance: str) -> dict[str, Any]:
-    """What a client reads of a problem, with the request's id in it."""
+    """What a client reads of a problem, with the request's id in it: one line, and not a long one."""
+    detail = " ".join(problem.detail.split())
     return {
         "type": f"{TYPES}{problem.kind}",
         "title": problem.kind.replace("-", " "),
         "status": int(problem.status),
-        "detail": problem.detail,
+        "detail": detail if len(detail) <= MOST_CHARACTERS else f"{detail[: MOST_CHARACTERS - 1]}…",
         "instance": instance,
         "request_id": request_id,
     }

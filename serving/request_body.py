@@ -99,6 +99,10 @@ async def _from_form(request: Request, task: str) -> Picture:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST, "bad-request", f"no multipart form: {exc.message}"
         ) from exc
+    except ValueError as exc:  # a charset of the form that cannot be used: punycode, undefined, a zero
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, "bad-request", "the form's text is not in its charset"
+        ) from exc
 
 
 def _asked(question: object, tasks: object) -> ImageBody:
