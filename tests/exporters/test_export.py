@@ -172,7 +172,8 @@ def not_a_number(model: ModelProto) -> None:
 
 
 def scales_off_by_one_channel(model: ModelProto) -> None:
-    place = _initializer(model, lambda x: x.name.endswith(".scale") and len(x.dims) == 2 and x.dims[0] == 384)
+    named = (".scale", ".scale.half")
+    place = _initializer(model, lambda x: x.name.endswith(named) and len(x.dims) == 2 and x.dims[0] == 384)
     _set(place, np.roll(numpy_helper.to_array(place), 1, axis=0))
 
 

@@ -18,7 +18,20 @@ from mmllm_cli.app import app
 from tests.mmllm_cli.conftest import ROOT, CommandLine, only_one_line
 from tests.mmllm_cli.picture_server import PictureServer
 
-COMMANDS = ("caption", "ocr", "vqa", "run", "eval", "info", "doctor")
+COMMANDS = (
+    "caption",
+    "ocr",
+    "vqa",
+    "run",
+    "batch",
+    "eval",
+    "benchmark",
+    "compare",
+    "quality-gate",
+    "serve",
+    "info",
+    "doctor",
+)
 
 
 def test_every_command_is_listed_and_has_help(mmllm: CommandLine) -> None:

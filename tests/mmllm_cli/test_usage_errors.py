@@ -15,7 +15,7 @@ USAGE_ERRORS: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "Missing command"),
     "an unknown command": (
         ["capt"],
-        "one of caption, ocr, vqa, run, quantize, export, analyze, eval, info, doctor",
+        "one of caption, ocr, vqa, run, batch, quantize, export, analyze, eval, benchmark, compare",
     ),
     "no picture": (["caption"], "Missing argument"),
     "an unknown option": (["caption", "PHOTO", "--modle", "x"], "No such option: --modle"),
