@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -19,7 +20,6 @@ from mobile_multimodal.errors import ImageError, MissingExtraError, MmllmError, 
 from mobile_multimodal.image import MAX_FILE_BYTES, load_image
 
 try:
-    import dask
     from dask import distributed as untyped
 except ImportError as exc:
     raise MissingExtraError("dask[distributed]", "batch") from exc
@@ -34,6 +34,8 @@ BLOCKS_PER_THREAD = 4
 FEWEST_BLOCKS = 32
 """Blocks that wait at the scheduler at least, so that a cluster that grows on demand does grow."""
 COUNTED_AGAIN_S = 5.0
+LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
+"""What goes wrong is said once, by this module."""
 
 
 class DaskEngine:
@@ -50,13 +52,15 @@ class DaskEngine:
     name = "dask"
 
     def __init__(self, setup: BatchSetup, workers: int, address: str | None) -> None:
+        for logger in LOGGERS:
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         self._cluster: Any = None
         self._client: Any = None
         self._address = None if address is None else scheduler_address(address)
         self._sends_bytes = address is not None
         self._setup = replace(setup, owns_process=address is None)
         try:
-            with interrupts_held(), dask.config.set({"logging.distributed": "critical"}):
+            with interrupts_held():
                 self.workers = self._connect(workers)
         except BaseException:
             self.close()
