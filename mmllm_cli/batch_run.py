@@ -22,7 +22,7 @@ from mobile_multimodal.bundle import ModelBundle, find_model, load_bundle, packa
 from mobile_multimodal.errors import MmllmError, UsageError
 from mobile_multimodal.results import GenerationConfig, TaskRequest
 
-__all__ = ["ENGINES", "BatchRequest", "run_batch"]
+__all__ = ["ENGINES", "BatchRequest", "Engine", "run_batch"]
 
 ENGINES = ("local", "dask")
 FAILED = 3

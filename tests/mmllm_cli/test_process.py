@@ -28,7 +28,6 @@ COMMANDS = (
     "benchmark",
     "compare",
     "quality-gate",
-    "serve",
     "info",
     "doctor",
 )
