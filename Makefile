@@ -35,7 +35,7 @@ $(VENV)/.train: pyproject.toml Makefile | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml Makefile | $(BIN)/python
 	@echo "installing mmllm with its development, export and training tools into $(VENV) (torch and converters: about 2.5 GB)" >&2
-	@$(PIP) --editable '.[bench,dev,export,serve,train]' >&2
+	@$(PIP) --editable '.[batch,bench,dev,export,serve,train]' >&2
 	@$(PIP) --no-deps $(WITHOUT_DEPENDENCIES) >&2
 	@touch $(VENV)/.base $(VENV)/.train $@
 
