@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -26,21 +27,30 @@ def free_port() -> int:
 
 
 class LiveService:
-    """Runs while it is entered; ``environment`` is that of the process beside the system's."""
+    """Runs while it is entered; ``environment`` is that of the process beside the system's.
 
-    def __init__(self, *options: str, port: int | None = None, **environment: str) -> None:
+    What it writes to standard output goes to the file ``output``, or nowhere.
+    """
+
+    def __init__(
+        self, *options: str, port: int | None = None, output: Path | None = None, **environment: str
+    ) -> None:
+        self.output = output or Path(os.devnull)
         self.port = free_port() if port is None else port
         self.command = [sys.executable, "-m", "mmllm_cli", "serve", "--port", str(self.port), *options]
         defaults = {"ALLOW_ANONYMOUS": "true", "REDIS_URL": "", "RATE_LIMIT_PER_MINUTE": "1000000"}
         self.environment = {**os.environ, **defaults, "OMP_NUM_THREADS": "1", **environment}
 
     def __enter__(self) -> LiveService:
-        self.process = subprocess.Popen(
-            self.command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        # A file and no pipe: a full pipe would stop the service.
+        self.errors = tempfile.TemporaryFile()
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command, cwd=ROOT, env=self.environment, stdout=output, stderr=self.errors
+            )
         deadline = time.monotonic() + PATIENCE_S
         while not self.is_ready():
-            assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
+            assert self.process.poll() is None, self.complaints()
             assert time.monotonic() < deadline, "the service does not become ready"
             time.sleep(0.1)
         return self
@@ -50,6 +60,11 @@ class LiveService:
     ) -> None:
         if self.process.poll() is None:
             self.stop()
+        self.errors.close()
+
+    def complaints(self) -> str:
+        """What it wrote to standard error up to now."""
+        return os.pread(self.errors.fileno(), 2**20, 0).decode(errors="replace")
 
     def stop(self) -> int:
         """End it as an operator does → its exit code."""
