@@ -14,9 +14,10 @@ from fastapi import Request
 from mobile_multimodal.errors import DataError, UsageError
 from serving.access import IpAllowList, address_group, client_address
 from serving.api_keys import KeyRecord, KeyStore
-from serving.http_errors import ProblemError
+from serving.http_errors import ProblemError, overloaded
 from serving.metrics import OVERLOADED, RATE_LIMITED
 from serving.rate_limits import RateLimiter
+from serving.request_body import whole_body
 from serving.service import Service
 from serving.settings import ServiceSettings
 
@@ -131,29 +132,33 @@ class Admission:
     async def admit(self, request: Request) -> AsyncIterator[None]:
         """Hold one of the places for as long as a request is worked on.
 
+        It is taken when the whole body is there: who sends slowly holds none. While the model loads, requests
+        wait for it, so that nothing is refused by an instance that was just started.
+
         Raises:
-            ProblemError: as :meth:`identify`; 429 above the rate; 503 while the model loads, or above the
-                number of requests at once.
+            ProblemError: as :meth:`identify`; 408 for a body, and 503 for a model, that is not there in time;
+                429 above the rate; 503 above the number of requests at once.
         """
         await self._count(await self.identify(request))
         service = self._service
-        if service.engine is None or service.state != "ready":
-            raise ProblemError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "not-ready",
-                f"the model is {service.state}",
-                headers={"Retry-After": "2"},
-            )
-        if service.in_flight >= self._settings.concurrent_per_worker:
-            OVERLOADED.inc()
-            raise ProblemError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "overloaded",
-                "too many requests at once",
-                headers={"Retry-After": "1"},
-            )
+        self._check_room()
+        await whole_body(request, self._settings.request_timeout_s)
+        self._check_room()
         service.in_flight += 1
         try:
+            await service.until_loaded(self._settings.request_timeout_s)
+            if service.engine is None or service.state != "ready":
+                raise ProblemError(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "not-ready",
+                    f"the model is {service.state}",
+                    headers={"Retry-After": "2"},
+                )
             yield
         finally:
             service.in_flight -= 1
+
+    def _check_room(self) -> None:
+        if self._service.in_flight >= self._settings.concurrent_per_worker:
+            OVERLOADED.inc()
+            raise overloaded("too many requests at once")

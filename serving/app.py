@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from mobile_multimodal.errors import MmllmError
 from serving.admission import Admission, check_settings
 from serving.engine import EngineStoppedError
-from serving.http_errors import ProblemError, problem_document, problem_response, to_problem
+from serving.http_errors import ProblemError, client_gone, problem_document, problem_response, to_problem
 from serving.logs import configure_logs
 from serving.metrics import CONTENT_TYPE, ERRORS, exposition
 from serving.middleware import Border, request_id_of
@@ -37,10 +37,12 @@ TASKS = {
     "vqa": "A short answer to a question about a picture.",
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": HTTPStatus(status).phrase}
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+    }
     for status in (400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
 }
-GONE = 499
 Answer = TypeVar("Answer")
 
 
@@ -81,7 +83,10 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     )
     app.state.service = service
     app.add_middleware(
-        Border, max_body_bytes=settings.max_body_mb * MIB, strict=settings.security_strict_mode
+        Border,
+        max_body_bytes=settings.max_body_mb * MIB,
+        most_bodies=settings.concurrent_per_worker,
+        strict=settings.security_strict_mode,
     )
     _add_errors(app)
     _add_state(app, service, admission)
@@ -136,7 +141,7 @@ def _add_state(app: FastAPI, service: Service, admission: Admission) -> None:
 
     if service.settings.monitoring_enabled:
 
-        @app.get("/metrics", tags=["state"], responses=PROBLEMS)
+        @app.get("/metrics", tags=["state"], response_class=PlainTextResponse, responses=PROBLEMS)
         async def metrics(request: Request) -> Response:
             """Figures for Prometheus; with API keys, for the role admin."""
             await admission.identify(request, admin=True)
@@ -223,13 +228,6 @@ async def _in_time(request: Request, work: Callable[[], Awaitable[Answer]], seco
         ProblemError: one of the two.
     """
 
-    try:
-        await asyncio.wait_for(request.body(), seconds)
-    except TimeoutError as exc:
-        raise ProblemError(
-            HTTPStatus.REQUEST_TIMEOUT, "too-slow", f"no whole body within {seconds:g} seconds"
-        ) from exc
-
     async def leaving() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             continue
@@ -240,7 +238,7 @@ async def _in_time(request: Request, work: Callable[[], Awaitable[Answer]], seco
         if working in done:
             return working.result()
         if gone in done:
-            raise ProblemError(GONE, "client-gone", "the client did not wait for the answer")
+            raise client_gone()
         raise ProblemError(HTTPStatus.GATEWAY_TIMEOUT, "too-slow", f"no answer within {seconds:g} seconds")
     finally:
         working.cancel()

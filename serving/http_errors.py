@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mobile_multimodal.errors import FetchError, ImageError, MmllmError, UsageError
 
-__all__ = ["ProblemError", "problem_document", "problem_response", "to_problem"]
+__all__ = ["ProblemError", "client_gone", "overloaded", "problem_document", "problem_response", "to_problem"]
 
 TYPES = "urn:mmllm:problem:"
 """What the names of the kinds of problems begin with; docs/service.md lists them."""
@@ -28,6 +28,16 @@ class ProblemError(Exception):
     ) -> None:
         super().__init__(detail)
         self.status, self.kind, self.detail, self.headers = status, kind, detail, dict(headers or {})
+
+
+def overloaded(detail: str) -> ProblemError:
+    """There is too much at once; it may be better in a second."""
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", detail, headers={"Retry-After": "1"})
+
+
+def client_gone() -> ProblemError:
+    """Nobody waits for the answer any more: nginx's own status for that."""
+    return ProblemError(499, "client-gone", "the client did not wait for the answer")
 
 
 def to_problem(error: MmllmError) -> ProblemError:

@@ -11,8 +11,8 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http_errors import ProblemError, problem_response
-from serving.metrics import ERRORS, IN_FLIGHT, REQUEST_SECONDS, REQUESTS
+from serving.http_errors import ProblemError, overloaded, problem_response
+from serving.metrics import ERRORS, IN_FLIGHT, OVERLOADED, REQUEST_SECONDS, REQUESTS
 
 __all__ = ["Border", "request_id_of"]
 
@@ -43,10 +43,15 @@ def request_id_of(request: Request) -> str:
 
 
 class Border:
-    """ASGI middleware around the whole application; nothing that is raised gets past it."""
+    """ASGI middleware around the whole application; nothing that is raised gets past it.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, strict: bool) -> None:
-        self._app, self._max_body_bytes = app, max_body_bytes
+    Bodies take no more memory than ``most_bodies`` of the largest, however many come at once.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, most_bodies: int, strict: bool) -> None:
+        self._app = app
+        self.max_body_bytes, self.most_held_bytes = max_body_bytes, max_body_bytes * most_bodies
+        self.held_bytes = 0
         self._headers = [*SECURITY_HEADERS, *((STRICT_TRANSPORT,) if strict else ())]
         # The pages that show the API load their scripts from elsewhere.
         self._docs_headers = [row for row in self._headers if row[0] != b"content-security-policy"]
@@ -64,6 +69,7 @@ class Border:
         scope.setdefault("state", {})["request_id"] = request_id
         task = TASKS.get(scope["path"])
         status = 0
+        body = _Body(self, request, receive)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -81,7 +87,7 @@ class Border:
         if task is not None:
             IN_FLIGHT.inc()
         try:
-            await self._app(scope, self._limited(request, receive), answer)
+            await self._app(scope, body.receive, answer)
         except ProblemError as problem:  # a body that grew too large while it was read
             await problem_response(problem, request_id, scope["path"])(scope, receive, answer)
         except Exception:  # noqa: BLE001 - the border of the service
@@ -90,6 +96,7 @@ class Border:
             if not status:
                 await problem_response(FAILED, request_id, scope["path"])(scope, receive, answer)
         finally:
+            self.held_bytes -= body.received
             seconds = time.perf_counter() - began
             if task is not None:
                 IN_FLIGHT.dec()
@@ -104,23 +111,30 @@ class Border:
                 )
             structlog.contextvars.clear_contextvars()
 
-    def _limited(self, request: Request, receive: Receive) -> Receive:
-        """Receive no more than the limit, whether the length was declared or not."""
-        limit = self._max_body_bytes
+
+class _Body:
+    """What one request sends: no more than it may, and no more in all than there is room for."""
+
+    def __init__(self, border: Border, request: Request, receive: Receive) -> None:
+        self._border, self._receive = border, receive
         declared = request.headers.get("content-length", "")
-        too_large = ProblemError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"the body has more than {limit:,} bytes"
-        )
-        received = 0
+        self._declared = int(declared) if declared.isdigit() else 0
+        self.received = 0
 
-        async def limited() -> Message:
-            nonlocal received
-            if declared.isdigit() and int(declared) > limit:
-                raise too_large
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise too_large
-            return message
-
-        return limited
+    async def receive(self) -> Message:
+        """The next piece, whether the length was declared or not."""
+        limit = self._border.max_body_bytes
+        message = await self._receive() if self._declared <= limit else None
+        size = 0 if message is None else len(message.get("body", b""))
+        self.received += size
+        self._border.held_bytes += size
+        if message is None or self.received > limit:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "body-too-large",
+                f"the body has more than {limit:,} bytes",
+            )
+        if size and self._border.held_bytes > self._border.most_held_bytes:
+            OVERLOADED.inc()
+            raise overloaded("too many large bodies at once")
+        return message

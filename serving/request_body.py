@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ from typing import TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
 
 from mobile_multimodal.results import TaskRequest
-from serving.http_errors import ProblemError
+from serving.http_errors import ProblemError, client_gone
 from serving.schemas import BatchBody, ImageBody
 
-__all__ = ["Picture", "picture_of", "read_batch", "read_picture"]
+__all__ = ["Picture", "picture_of", "read_batch", "read_picture", "whole_body"]
 
 Body = TypeVar("Body", bound=BaseModel)
 MAX_FIELDS = 8
@@ -31,6 +32,22 @@ class Picture:
     requests: list[TaskRequest]
     content: bytes | None = None
     url: str | None = None
+
+
+async def whole_body(request: Request, seconds: float) -> bytes:
+    """The body, which the request keeps.
+
+    Raises:
+        ProblemError: it does not come in time, or its client goes.
+    """
+    try:
+        return await asyncio.wait_for(request.body(), seconds)
+    except TimeoutError as exc:
+        raise ProblemError(
+            HTTPStatus.REQUEST_TIMEOUT, "too-slow", f"no whole body within {seconds:g} seconds"
+        ) from exc
+    except ClientDisconnect as exc:
+        raise client_gone() from exc
 
 
 async def read_picture(request: Request, task: str) -> Picture:
@@ -86,15 +103,11 @@ def picture_of(body: ImageBody, task: str) -> Picture:
 
 
 async def _from_form(request: Request, task: str) -> Picture:
+    content = await request.body()
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=MAX_FIELDS)
+    parser.spool_max_size = len(content) + 1  # it is in memory already, and a disk may be full
     try:
-        async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise ProblemError(
-                    HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", "the form has no file of the name 'file'"
-                )
-            asked = _asked(form.get("question"), form.get("tasks"))
-            return Picture(asked.requests(task), content=await file.read())
+        form = await parser.parse()
     except MultiPartException as exc:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST, "bad-request", f"no multipart form: {exc.message}"
@@ -103,6 +116,13 @@ async def _from_form(request: Request, task: str) -> Picture:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST, "bad-request", "the form's text is not in its charset"
         ) from exc
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", "the form has no file of the name 'file'"
+        )
+    asked = _asked(form.get("question"), form.get("tasks"))
+    return Picture(asked.requests(task), content=await file.read())
 
 
 def _asked(question: object, tasks: object) -> ImageBody:

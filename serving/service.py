@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -47,6 +48,7 @@ class Service:
         self._fetches = asyncio.Semaphore(settings.concurrent_per_worker)
         self._log = structlog.get_logger("mmllm.service")
         self._tasks: list[asyncio.Task[None]] = []
+        self._loaded = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to load the model; returns at once."""
@@ -71,13 +73,21 @@ class Service:
         except MmllmError as exc:
             self.state, self.failure = "failed", str(exc)
             self._log.error("the model cannot be loaded", error=str(exc))
+            self._loaded.set()
             return
         self.engine = Engine(model, batch_size=self.settings.batch_size, features=self.memory)
         self.engine.start()
         MODEL_INFO.labels(model.name, model.recipe, model.sha256).set(1)
         READY.set(1)
         self.state = "ready"
+        self._loaded.set()
         self._log.info("ready", model=model.name, recipe=model.recipe)
+
+    async def until_loaded(self, seconds: float) -> None:
+        """Wait until the model is loaded, or cannot be, but no longer than this."""
+        if not self._loaded.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._loaded.wait(), seconds)
 
     def _open(self) -> MobileMultiModalLLM:
         # Verifies the hashes and captions a picture, which warms the runtime up.

@@ -261,7 +261,7 @@ def test_it_lives_before_it_is_ready_and_takes_no_pictures_until_then(
         return whole(self)
 
     monkeypatch.setattr(MobileMultiModalLLM, "get_health_status", slow)
-    with opened() as client:
+    with opened(request_timeout_s=2.0) as client:
         assert client.get("/health").status_code == 200
         assert client.get("/ready").status_code == 503
         refused = client.post("/api/v1/caption", content=COWS, headers=JPEG)
@@ -271,6 +271,34 @@ def test_it_lives_before_it_is_ready_and_takes_no_pictures_until_then(
         until_ready(client)
         assert figure(client, "mmllm_ready") == 1
         assert client.post("/api/v1/caption", content=COWS, headers=JPEG).status_code == 200
+
+
+def test_who_comes_while_the_model_loads_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    whole = MobileMultiModalLLM.get_health_status
+
+    def slow(self: MobileMultiModalLLM) -> dict[str, object]:
+        go.wait(60)
+        return whole(self)
+
+    monkeypatch.setattr(MobileMultiModalLLM, "get_health_status", slow)
+    with opened(request_timeout_s=120, max_concurrent_requests=2) as client:
+        statuses: list[int] = []
+
+        def ask() -> None:
+            statuses.append(client.post("/api/v1/caption", content=COWS, headers=JPEG).status_code)
+
+        early = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in early:
+            thread.start()
+        while client.get("/api/v1/admin/status").json()["in_flight"] < 2:
+            time.sleep(0.01)
+        ask()  # those who wait are counted
+        assert statuses == [503]
+        go.set()
+        for thread in early:
+            thread.join()
+        assert statuses == [503, 200, 200]
 
 
 def test_a_model_that_cannot_be_loaded_leaves_it_living_and_not_ready(tmp_path: Path) -> None:
