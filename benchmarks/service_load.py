@@ -1,0 +1,270 @@
+"""A running service under the load of wrk: ``python -m benchmarks.service_load http://127.0.0.1:8080``.
+
+Every request captions a JPEG of 224 px. Bytes behind the end of a JPEG make another picture of it for the
+service, and the same for the eye; ``--repeated 80`` sends one of fifty known ones in 80 % of the requests.
+Memory and processor time are those that the service's own ``/metrics`` tells, of all its workers;
+``MMLLM_API_KEY`` holds the key that ``/metrics`` and captions need, if any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.gate_pictures import GATE_PICTURES, picture_bytes
+from benchmarks.gate_service import CAPTION_PATH, ServiceRun
+from mobile_multimodal.errors import InconclusiveError, MmllmError
+
+__all__ = ["ServiceLoad", "load_service", "main"]
+
+SIDE = 224
+WARM_REQUESTS = 1000
+WARM_SECONDS = 5
+WATCH_S = 2.5
+"""The service looks at its own memory and processor time every 2 s."""
+CPU, MEMORY = "mmllm_process_cpu_seconds_total", "mmllm_process_resident_memory_bytes"
+HITS, MISSES = "mmllm_cache_hits_total", "mmllm_cache_misses_total"
+
+SCRIPT = """
+local threads = 0
+function setup(thread) thread:set("number", threads); threads = threads + 1 end
+
+function init(arguments)
+   local file = io.open(arguments[1], "rb")
+   picture = file:read("*all")
+   file:close()
+   run, repeated, known, path, key = arguments[2], tonumber(arguments[3]), 50, arguments[4], arguments[5]
+   math.randomseed(tonumber(run) + number)
+   count = 0
+   headers = {["Content-Type"] = "image/jpeg"}
+   if key ~= "" then headers["X-API-Key"] = key end
+end
+
+function request()
+   count = count + 1
+   local tail = "new " .. run .. " " .. number .. " " .. count
+   if math.random() * 100 < repeated then tail = "known " .. math.random(known) end
+   return wrk.format("POST", path, headers, picture .. tail)
+end
+
+function done(summary, latency, requests)
+   local e = summary.errors
+   io.write(string.format(
+      'RESULT {"requests": %d, "microseconds": %d, "p50": %f, "p95": %f, "p99": %f, "longest": %f, ' ..
+      '"refused": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d}\\n',
+      summary.requests, summary.duration, latency:percentile(50), latency:percentile(95),
+      latency:percentile(99), latency.max, e.status, e.connect, e.read, e.write, e.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class ServiceLoad:
+    """What wrk and the service's own figures say of one run.
+
+    Latencies are milliseconds of all answers. ``errors`` counts answers other than 200 and connections
+    that failed. ``cpu_ms_per_request`` is the processor time of the service's workers alone, without wrk's.
+    ``hits_percent`` are results from a cache. The two memories are MiB of all workers: after the
+    first ``warm_requests``, and at the end.
+    """
+
+    seconds: float
+    connections: int
+    repeated_percent: float
+    requests: int
+    requests_per_second: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    longest_ms: float
+    errors: dict[str, int]
+    cpu_ms_per_request: float
+    hits_percent: float
+    memory_warm_mib: float
+    memory_end_mib: float
+    warm_requests: int
+    requests_in_all: int
+
+    @property
+    def growth_percent(self) -> float:
+        """How much memory has grown since the service was warm."""
+        return 100.0 * (self.memory_end_mib / self.memory_warm_mib - 1.0)
+
+
+def load_service(
+    url: str,
+    *,
+    seconds: int = 60,
+    connections: int = 8,
+    repeated_percent: float = 0.0,
+    warm_requests: int = WARM_REQUESTS,
+    until_requests: int = 0,
+    api_key: str | None = None,
+) -> ServiceLoad:
+    """Load a service: to warm it, then for ``seconds``, then on until so many requests in all.
+
+    Raises:
+        UsageError: no URL of a service.
+        InconclusiveError: wrk is not installed or fails, or the service does not tell its figures.
+    """
+    service = ServiceRun(url, api_key=api_key)
+    with tempfile.TemporaryDirectory(prefix="mmllm-load-") as folder:
+
+        def run(duration_s: int) -> dict[str, float]:
+            return _wrk(url, Path(folder), duration_s, connections, repeated_percent, api_key or "")
+
+        (Path(folder) / "picture.jpg").write_bytes(_picture())
+        (Path(folder) / "load.lua").write_text(SCRIPT, "utf-8")
+        in_all = 0.0
+        while in_all < max(1, warm_requests):
+            in_all += _some(run(min(seconds, WARM_SECONDS)))
+        warm, warm_after = _figures(service), int(in_all)
+        found = run(seconds)
+        measured = _figures(service)
+        in_all += _some(found)
+        while in_all < until_requests:
+            in_all += _some(run(seconds))
+        end = _figures(service)
+    spent = {name: measured[name] - warm[name] for name in warm}
+    asked = spent[HITS] + spent[MISSES]
+    return ServiceLoad(
+        seconds=found["microseconds"] / 1e6,
+        connections=connections,
+        repeated_percent=repeated_percent,
+        requests=int(found["requests"]),
+        requests_per_second=found["requests"] / found["microseconds"] * 1e6,
+        p50_ms=found["p50"] / 1e3,
+        p95_ms=found["p95"] / 1e3,
+        p99_ms=found["p99"] / 1e3,
+        longest_ms=found["longest"] / 1e3,
+        errors={kind: int(found[kind]) for kind in ("refused", "connect", "read", "write", "timeout")},
+        cpu_ms_per_request=1e3 * spent[CPU] / found["requests"],
+        hits_percent=100.0 * spent[HITS] / asked if asked else 0.0,
+        memory_warm_mib=warm[MEMORY] / 2**20,
+        memory_end_mib=end[MEMORY] / 2**20,
+        warm_requests=warm_after,
+        requests_in_all=int(in_all),
+    )
+
+
+def _some(found: dict[str, float]) -> float:
+    if found["requests"] - found["refused"] < 1:
+        raise InconclusiveError(
+            f"the service answered none of {found['requests']:.0f} requests with a caption",
+            remedy="is it ready, is MMLLM_API_KEY good, is RATE_LIMIT_PER_MINUTE high enough?",
+        )
+    return found["requests"]
+
+
+def _picture() -> bytes:
+    picture = Image.open(io.BytesIO(picture_bytes(GATE_PICTURES[0]))).convert("RGB").resize((SIDE, SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _wrk(
+    url: str, folder: Path, seconds: int, connections: int, repeated_percent: float, key: str
+) -> dict[str, float]:
+    program = shutil.which("wrk")
+    if program is None:
+        raise InconclusiveError("wrk is not installed", remedy="apt-get install wrk")
+    # One thread: with more, wrk would take the processors that the service is measured on.
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", folder / "load.lua", url]
+    seed = time.time_ns() // 1000 % 10**9
+    arguments = [folder / "picture.jpg", seed, repeated_percent, CAPTION_PATH, key]
+    command = [str(part) for part in (program, *options, "--", *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = re.search(r"^RESULT (\{.*\})$", done.stdout, re.MULTILINE)
+    if done.returncode or result is None:
+        last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        raise InconclusiveError(f"wrk failed: {last}", remedy="does the service listen there?")
+    found: dict[str, float] = json.loads(result[1])
+    if not found["requests"]:
+        raise InconclusiveError(f"nothing answers at {url}", remedy="does the service listen there?")
+    return found
+
+
+def _figures(service: ServiceRun) -> dict[str, float]:
+    """The service's own figures, when it has looked at itself after the last request."""
+    time.sleep(WATCH_S)
+    page = service.page("/metrics")
+    if page.status != 200:
+        raise InconclusiveError(
+            f"/metrics of {service.url} gives {page.status or page.text}",
+            remedy="set MONITORING_ENABLED=true, and MMLLM_API_KEY to a key of the role admin",
+        )
+    return {name: _sum_of(page.text, name) for name in (CPU, MEMORY, HITS, MISSES)}
+
+
+def _sum_of(page: str, name: str) -> float:
+    rows = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", page, re.MULTILINE)
+    if not rows and name in (CPU, MEMORY):
+        raise InconclusiveError(f"/metrics has no {name}", remedy="is this a service of mmllm?")
+    return sum(map(float, rows))
+
+
+def _print(found: ServiceLoad) -> None:
+    errors = ", ".join(f"{count} {kind}" for kind, count in found.errors.items() if count) or "0"
+    latencies = f"p95 {found.p95_ms:.1f}, p99 {found.p99_ms:.1f}, longest {found.longest_ms:.1f}"
+    memory = (
+        f"{found.memory_warm_mib:.0f} MiB after {found.warm_requests} requests, {found.memory_end_mib:.0f}"
+    )
+    print(f"{found.requests_per_second:.1f} requests/s: {found.requests} in {found.seconds:.1f} s")
+    print(f"{found.connections} connections, {found.repeated_percent:g} % repeated")
+    print(f"{found.hits_percent:.1f} % cache hits, {found.cpu_ms_per_request:.2f} CPU-ms a request")
+    print(f"p50 {found.p50_ms:.1f} ms, {latencies}")
+    print(f"errors: {errors}")
+    print(f"memory: {memory} after {found.requests_in_all} ({found.growth_percent:+.1f} %)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what was measured; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.service_load", description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--repeated", type=float, default=0.0, metavar="PERCENT")
+    parser.add_argument(
+        "--warm", type=int, default=WARM_REQUESTS, metavar="REQUESTS", help="before it counts"
+    )
+    parser.add_argument("--until", type=int, default=0, metavar="REQUESTS", help="load on until so many")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.seconds < 1 or options.connections < 1 or not 0 <= options.repeated <= 100:
+        parser.error("--seconds and --connections are 1 or more, --repeated is 0 to 100")
+    try:
+        found = load_service(
+            options.url,
+            seconds=options.seconds,
+            connections=options.connections,
+            repeated_percent=options.repeated,
+            warm_requests=options.warm,
+            until_requests=options.until,
+            api_key=os.environ.get("MMLLM_API_KEY"),
+        )
+    except MmllmError as exc:
+        print(f"service_load: {exc}", file=sys.stderr)
+        return exc.exit_code
+    if options.json:
+        print(json.dumps({**asdict(found), "growth_percent": found.growth_percent}, indent=1))
+        return 0
+    _print(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
