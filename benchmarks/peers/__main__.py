@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads < 1 or options.runs < 1:
         parser.error("--threads and --runs are 1 or more")
+    here, versions = environment(), _versions()
     model = MobileMultiModalLLM(threads=options.threads)
     photo = load_image(options.image or _dog()).pixels
     page = load_image(options.page or drawn_page()).pixels
@@ -48,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     captions = race([Competitor(OURS, ours), *others], photo, options.runs)
     readers = open_all(READERS, options.threads)
     pages = race([Competitor(OURS, our_reader(model)), *readers], page, options.runs)
-    here, versions = environment(), _versions()
     if options.as_json:
         document = {
             "environment": here,
@@ -74,34 +74,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def show(laps: Sequence[Lap], written: str = "tokens") -> str:
-    """A line for each competitor: its median, and how many times that of the first."""
+    """A line for each competitor: median and fastest run, and how many times those of the first."""
     lines = []
     for row in _rows(laps):
         if row["median_ms"] is None:
             lines.append(f"  {row['name']:24} not measured here: {row['missing']}")
             continue
-        ratio = "" if row["name"] == laps[0].name else f", {row['ratio']:.1f} times as long"
+        times = f", {row['ratio']:.1f} and {row['ratio_of_fastest']:.1f} times as long"
         lines.append(
-            f"  {row['name']:24} {row['median_ms']:9.1f} ms, median of {len(row['samples_ms'])}, "
-            f"{row['written']} {written}{ratio}"
+            f"  {row['name']:24} {row['median_ms']:9.1f} ms, median of {len(row['samples_ms'])}; "
+            f"fastest {row['fastest_ms']:.1f} ms; {row['written']} {written}"
+            f"{'' if row['name'] == laps[0].name else times}"
         )
     return "\n".join(lines)
 
 
 def _rows(laps: Sequence[Lap]) -> list[dict[str, Any]]:
-    """What was measured as plain values; ``ratio`` is of the median to that of the first."""
-    first = laps[0].median_ms
+    """What was measured as plain values; ratios are of medians and of fastest runs to those of the first."""
+    first = laps[0]
     return [
         {
             "name": lap.name,
             "median_ms": lap.median_ms,
-            "ratio": None if lap.median_ms is None or first is None else lap.median_ms / first,
+            "fastest_ms": lap.fastest_ms,
+            "ratio": _ratio(lap.median_ms, first.median_ms),
+            "ratio_of_fastest": _ratio(lap.fastest_ms, first.fastest_ms),
             "written": lap.written,
             "samples_ms": lap.samples_ms,
             "missing": lap.missing or None,
         }
         for lap in laps
     ]
+
+
+def _ratio(ms: float | None, of: float | None) -> float | None:
+    return None if ms is None or of is None else ms / of
 
 
 def _versions() -> dict[str, str]:

@@ -45,6 +45,11 @@ class Lap:
         """The middle sample, None without any."""
         return float(np.median(self.samples_ms)) if self.samples_ms else None
 
+    @property
+    def fastest_ms(self) -> float | None:
+        """The least sample: what other programs disturbed least. None without any."""
+        return min(self.samples_ms, default=None)
+
 
 def open_all(openers: Mapping[str, Callable[[int], Run]], argument: int) -> list[Competitor]:
     """Every competitor, opened; one that is not installed stays in the list with the reason."""
