@@ -107,6 +107,14 @@ def benchmark(
     op_tracing: Annotated[
         bool, typer.Option("--op-tracing", help="Also the ten operators that cost most.")
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="adb[:SERIAL]|list",
+            help="Run artifacts for TFLite on a phone instead; list names those attached.",
+        ),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Show only this latency (repeatable).  [default: all]"),
@@ -127,6 +135,7 @@ def benchmark(
     """Measure latency, throughput and memory of models on this machine, in turns."""
     from benchmarks.benchmark_config import BenchmarkConfig
     from mmllm_cli.benchmark_run import BenchmarkRequest, run_benchmarks
+    from mobile_multimodal.errors import UsageError
 
     config = BenchmarkConfig(
         scenario=scenario,
@@ -144,6 +153,18 @@ def benchmark(
         ocr_runs=ocr_runs,
         roofline=roofline,
     )
+    if device is not None:
+        others: dict[str, object] = {
+            **{"--image": image, "--page": page, "--plot": plot, "--backend": backend, "--metric": metric},
+            **{"--op-tracing": op_tracing, "--markdown": markdown},
+        }
+        if given := [name for name, value in others.items() if value]:
+            raise UsageError(f"{given[0]} does not go with --device", remedy=f"leave {given[0]} out")
+        from mmllm_cli.benchmark_device import LIST, list_devices, run_on_device
+
+        if device == LIST:
+            return list_devices(as_json=as_json)
+        return run_on_device(device, models or (), config, output, as_json=as_json)
     return run_benchmarks(
         BenchmarkRequest(
             models=tuple(models or ()),
