@@ -6,10 +6,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CPU_UNITS", "commit", "environment", "processor", "usable_cores"]
+__all__ = ["CPU_UNITS", "commit", "environment", "processor", "usable_cores", "versions_of"]
 
 CPUINFO = Path("/proc/cpuinfo")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -38,7 +39,7 @@ def environment() -> dict[str, Any]:
         "load_1m": (round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None, "os.getloadavg"),
         "platform": (platform.platform(), "platform.platform"),
         "python": (platform.python_version(), "platform.python_version"),
-        "versions": (_versions(), "importlib.metadata"),
+        "versions": (versions_of(PACKAGES), "importlib.metadata"),
         "commit": (commit(), "git rev-parse HEAD"),
     }
     values: dict[str, Any] = {name: value for name, (value, _) in found.items()}
@@ -107,9 +108,10 @@ def _memory_mib() -> int | None:
         return None
 
 
-def _versions() -> dict[str, str]:
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Versions by package, of those that are installed."""
     versions = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

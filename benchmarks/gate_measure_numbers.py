@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from benchmarks.content_words import content_words
 from benchmarks.gate import Measured
 from benchmarks.gate_subject import GateSubject
-from mobile_multimodal.backends import Array, Backend
+from mobile_multimodal.backends import Array
+from mobile_multimodal.backends.recording import Call, Recorder
 from mobile_multimodal.bundle import ModelBundle
 from mobile_multimodal.errors import InconclusiveError
 from mobile_multimodal.fixed_sizes import FixedSizes, graph_specs
@@ -27,8 +28,6 @@ __all__ = [
     "measure_torch_error",
 ]
 
-Call = tuple[str, Mapping[str, Array], Mapping[str, Array]]
-"""A component, what it was given, and what it gave."""
 FEATURES = ("image_key", "image_value")
 
 
@@ -119,20 +118,6 @@ def _least_cosine(pairs: list[tuple[Array, Array]]) -> tuple[float, str]:
         return math.nan, str(exc)
 
 
-class _Recorder:
-    """Runs a backend and keeps what it was given and gave."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.name, self.components = backend.name, backend.components
-        self.calls: list[Call] = []
-
-    def run(self, component: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = self._backend.run(component, inputs)
-        self.calls.append((component, {name: x.copy() for name, x in inputs.items()}, outputs))
-        return outputs
-
-
 def _torch_pairs(subject: GateSubject) -> Iterator[tuple[str, Array, Array]]:
     """``component output``, torch's array and the subject's, call by call."""
     model = subject.loaded
@@ -147,7 +132,7 @@ def _torch_pairs(subject: GateSubject) -> Iterator[tuple[str, Array, Array]]:
 def _torch_calls(subject: GateSubject, reference: MobileMultiModalLLM) -> list[Call]:
     """What torch makes of the photos: a caption and an answer of each, a page and a line as pixels."""
     bundle: ModelBundle = reference.bundle
-    recorder = _Recorder(reference.backend)
+    recorder = Recorder(reference.backend)
 
     def name_tokens(label: int) -> tuple[int, ...]:
         return tuple(bundle.tokenizer.encode(bundle.class_names[label]))

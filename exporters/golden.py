@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from exporters.parity import Call, Recorder
 from mobile_multimodal.backends import Array, Backend
 from mobile_multimodal.backends.fixed_shapes import Graphs
+from mobile_multimodal.backends.recording import Call, Recorder
 from mobile_multimodal.image import LoadedImage
 from mobile_multimodal.manifest import GraphSpec
 from mobile_multimodal.results import GenerationConfig, TaskRequest

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from exporters.parity import Call
 from mobile_multimodal.backends import Array, Backend
 from mobile_multimodal.backends.fixed_shapes import Graphs
+from mobile_multimodal.backends.recording import Call
 from mobile_multimodal.manifest import GraphSpec
 
 __all__ = ["probe_graphs"]

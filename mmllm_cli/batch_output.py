@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mmllm_cli.batch_partial import json_line
 from mmllm_cli.batch_worker import Row
 from mmllm_cli.console import print_error, print_json, print_note
-from mobile_multimodal.errors import MmllmError, UsageError
+from mmllm_cli.output_files import put_in_place
+from mobile_multimodal.errors import UsageError
 
 __all__ = ["FORMATS", "BatchSummary", "output_format", "print_summary", "write_results"]
 
@@ -64,7 +62,7 @@ def write_results(output: Path, rows: Iterable[Row], written_as: str, *, several
     Raises:
         MmllmError: the disk is full or the file cannot be written.
     """
-    with _put_in_place(output) as file:
+    with put_in_place(output) as file:
         if written_as == "parquet":
             from mmllm_cli.batch_parquet import write_parquet
 
@@ -93,23 +91,3 @@ def print_summary(summary: BatchSummary, *, as_json: bool) -> None:
 
 def _document(summary: BatchSummary) -> dict[str, Any]:
     return {**asdict(summary), "seconds": round(summary.seconds, 3), "tasks": list(summary.tasks)}
-
-
-@contextmanager
-def _put_in_place(path: Path) -> Iterator[IO[bytes]]:
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # a temporary file is private, a result is not
-        temporary.replace(path)
-    except OSError as exc:
-        raise MmllmError(
-            f"{path} cannot be written: {exc.strerror}", remedy="check the disk and the path"
-        ) from exc
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from mobile_multimodal.errors import MmllmError, UsageError
 
-__all__ = ["check_can_write", "write_whole"]
+__all__ = ["check_can_write", "put_in_place", "write_whole"]
 
 
 def check_can_write(path: Path) -> None:
@@ -26,8 +29,9 @@ def check_can_write(path: Path) -> None:
         raise UsageError(f"the directory {folder} may not be written", remedy="check its permissions")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside its own, then rename it.
+@contextmanager
+def put_in_place(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write under a temporary name beside its own; it is renamed when the block ends well.
 
     Raises:
         MmllmError: the disk is full or the file cannot be written.
@@ -36,7 +40,7 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(data)
+            yield file
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # a temporary file is private, a result is not
@@ -48,3 +52,13 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        MmllmError: the disk is full or the file cannot be written.
+    """
+    with put_in_place(path) as file:
+        file.write(data)

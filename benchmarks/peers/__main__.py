@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import environment
+from benchmarks.environment import environment, versions_of
 from benchmarks.peers.architectures import ARCHITECTURES
 from benchmarks.peers.race import OURS, Competitor, Lap, open_all, our_captioner, our_reader, race
 from benchmarks.peers.readers import READERS
@@ -113,12 +112,7 @@ def _ratio(ms: float | None, of: float | None) -> float | None:
 
 def _versions() -> dict[str, str]:
     """Of what is timed, as far as it is installed."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = versions_of(PACKAGES)
     if shutil.which("tesseract"):
         told = subprocess.run(["tesseract", "--version"], capture_output=True, text=True, check=False)
         name, _, version = (told.stdout or told.stderr).partition("\n")[0].partition(" ")

@@ -155,8 +155,13 @@ def benchmark(
     )
     if device is not None:
         others: dict[str, object] = {
-            **{"--image": image, "--page": page, "--plot": plot, "--backend": backend, "--metric": metric},
-            **{"--op-tracing": op_tracing, "--markdown": markdown},
+            "--image": image,
+            "--page": page,
+            "--plot": plot,
+            "--backend": backend,
+            "--metric": metric,
+            "--op-tracing": op_tracing,
+            "--markdown": markdown,
         }
         if given := [name for name, value in others.items() if value]:
             raise UsageError(f"{given[0]} does not go with --device", remedy=f"leave {given[0]} out")

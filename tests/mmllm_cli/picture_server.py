@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 
+from tests.running_server import RunningServer
 
-class PictureServer:
+
+class PictureServer(RunningServer):
     """Serves a photo at ``/photo.jpg`` and every kind of bad answer beside it.
 
     ``asked`` is set when a request for ``/silent`` has arrived.
@@ -17,7 +18,6 @@ class PictureServer:
 
     def __init__(self, photo: bytes) -> None:
         self.asked = threading.Event()
-        self.closing = threading.Event()
         self.sent_bytes = 0
         outer = self
 
@@ -33,22 +33,8 @@ class PictureServer:
             def log_message(self, *args: Any) -> None:
                 """Say nothing."""
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
         self.base = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05})
-
-    def __enter__(self) -> PictureServer:
-        self.thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.closing.set()
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
 
     def answer(self, handler: BaseHTTPRequestHandler, photo: bytes) -> None:
         path = handler.path.partition("?")[0]

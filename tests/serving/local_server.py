@@ -5,21 +5,21 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
+
+from tests.running_server import RunningServer
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
 SECRET = b"what an internal host answers"
 
 
-class LocalServer:
+class LocalServer(RunningServer):
     """Answers by path, counts every TCP connection, and keeps the Host header of every request in ``hosts``.
 
     ``certificate`` is a PEM file of a key and a certificate, for https.
@@ -31,7 +31,6 @@ class LocalServer:
         self.hosts: list[str | None] = []
         self.headers: dict[str, str] = {}
         self.redirects: dict[str, str] = {}
-        self.closing = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +46,6 @@ class LocalServer:
                 """Say nothing."""
 
         class Server(ThreadingHTTPServer):
-            daemon_threads = True
             address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
             def get_request(self) -> tuple[socket.socket, Any]:
@@ -58,7 +56,7 @@ class LocalServer:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A client that does not trust the certificate goes away."""
 
-        self.http = Server((address, port), Handler)
+        super().__init__(Server((address, port), Handler))
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
@@ -67,19 +65,6 @@ class LocalServer:
                 self.http.socket, server_side=True, do_handshake_on_connect=False
             )
         self.address, self.port = address, self.http.server_port
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> LocalServer:
-        self.thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.closing.set()
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
 
     @property
     def connections(self) -> int:

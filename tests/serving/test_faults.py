@@ -23,10 +23,10 @@ from prometheus_client.parser import text_string_to_metric_families
 import serving.service
 from serving.api_keys import KeyStore
 from serving.image_fetch import fetch_image
+from tests.serving.app_client import JPEG, figure, new_picture, opened, until_ready
 from tests.serving.live_service import LiveService
 from tests.serving.local_server import LocalServer
 from tests.serving.real_redis import RealRedis, needs_redis
-from tests.serving.test_app import JPEG, figure, new_picture, opened, until_ready
 from tests.serving.test_live import PICTURE, wait_for
 
 HEAD = b"POST /api/v1/caption HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"

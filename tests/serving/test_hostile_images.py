@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from mobile_multimodal.errors import ImageError
 from serving.decoding import check_structure
+from tests.serving.app_client import COWS, IMAGES, JPEG, opened, until_ready
 from tests.serving.hostile_files import (
     absurd_headers,
     bombs,
@@ -23,7 +24,6 @@ from tests.serving.hostile_files import (
     tiled_tiff,
     wide,
 )
-from tests.serving.test_app import COWS, IMAGES, JPEG, opened, until_ready
 
 # Pillow warns of what it reads, and the service refuses or reads it.
 pytestmark = [

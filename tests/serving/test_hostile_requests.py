@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.serving.test_app import COWS, JPEG, opened, until_ready
+from tests.serving.app_client import COWS, JPEG, opened, until_ready
 from tests.serving.test_hostile_images import post
 
 ENCODED = base64.b64encode(COWS)

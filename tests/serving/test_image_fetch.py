@@ -15,6 +15,7 @@ import pytest
 
 from mobile_multimodal.errors import FetchError
 from serving.image_fetch import Address, fetch_image, is_public
+from tests.serving.internal_spellings import SPELLINGS
 from tests.serving.local_server import PICTURE, SECRET, LocalServer, Names, use_names, write_certificate
 
 # This address of the loopback network plays a public host; 127.0.0.1 and all others stay internal.
@@ -81,122 +82,6 @@ def refusal(url: str, **options: object) -> str:
     assert "\n" not in text
     assert caught.value.remedy
     return text
-
-
-SPELLINGS = """
-http://127.0.0.1:PORT/
-http://127.0.0.1.:PORT/
-http://127.1:PORT/
-http://127.0.1:PORT/
-http://127.000.000.001:PORT/
-http://127.255.255.254:PORT/
-http://2130706433:PORT/
-http://2130706433.:PORT/
-http://0x7f000001:PORT/
-http://0X7F000001:PORT/
-http://0x7f.0.0.1:PORT/
-http://0x7f.1:PORT/
-http://0x7f.0x0.0x0.0x1:PORT/
-http://0177.0.0.1:PORT/
-http://0177.0.0.01:PORT/
-http://017700000001:PORT/
-http://0000000000000000177.0.0.1:PORT/
-http://0x000000007f.0.0.1:PORT/
-http://4294967297:PORT/
-http://383.0.0.1:PORT/
-http://0:PORT/
-http://0.0.0.0:PORT/
-http://0x0:PORT/
-http://[::]:PORT/
-http://[::1]:PORT/
-http://[0:0:0:0:0:0:0:1]:PORT/
-http://[0000:0000:0000:0000:0000:0000:0000:0001]:PORT/
-http://[::ffff:127.0.0.1]:PORT/
-http://[::ffff:7f00:1]:PORT/
-http://[0:0:0:0:0:ffff:7f00:0001]:PORT/
-http://[::127.0.0.1]:PORT/
-http://[::ffff:0:127.0.0.1]:PORT/
-http://[64:ff9b::127.0.0.1]:PORT/
-http://[64:ff9b:1::127.0.0.1]:PORT/
-http://[2002:7f00:1::]:PORT/
-http://[::1%25lo]:PORT/
-http://[::1%lo]:PORT/
-http://[fe80::1%25eth0]:PORT/
-http://localhost:PORT/
-http://LOCALHOST:PORT/
-http://localhost.:PORT/
-http://LocalHost%00.example:PORT/
-http://ip6-localhost:PORT/
-http://internal.example:PORT/
-http://internal.example.:PORT/
-http://mixed.example:PORT/
-http://mapped.example:PORT/
-http://user@127.0.0.1:PORT/
-http://user:password@127.0.0.1:PORT/
-http://public.example@127.0.0.1:PORT/
-http://public.example:80@127.0.0.1:PORT/
-http://public.example%40127.0.0.1:PORT/
-http://public.example\\@127.0.0.1:PORT/
-http://127.0.0.1:PORT\\@public.example/
-http://127.0.0.1:PORT#@public.example/
-http://127.0.0.1:PORT?@public.example/
-http://127.0.0.1:PORT/@public.example/
-http://127.0.0.1%20:PORT/
-http://127.0.0.1\t:PORT/
-http://127.0.0.1\r\nHost:x:PORT/
-http://%31%32%37.0.0.1:PORT/
-http://127%2e0%2e0%2e1:PORT/
-http://①②⑦.⓪.⓪.①:PORT/
-http://127。0。0。1:PORT/
-http://１２７．０．０．１:PORT/
-http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ:PORT/
-http://[::①]:PORT/
-http:/127.0.0.1:PORT/
-http:127.0.0.1:PORT/
-http:///127.0.0.1:PORT/
-http:\\\\127.0.0.1:PORT/
- http://127.0.0.1:PORT/
-//127.0.0.1:PORT/
-127.0.0.1:PORT/
-HTTP://127.0.0.1:PORT/
-hTTp://0X7f.1:PORT/
-http://169.254.169.254/latest/meta-data/
-http://[fd00:ec2::254]/latest/meta-data/
-http://[::ffff:169.254.169.254]/
-http://2852039166/
-http://0xa9fea9fe/
-http://metadata.example/
-http://168.63.129.16/machine
-http://192.0.0.192/opc/v2/
-http://100.100.100.200/
-http://10.0.0.1/
-http://172.16.0.1/
-http://192.168.0.1/
-http://100.64.0.1/
-http://198.18.0.1/
-http://224.0.0.1/
-http://255.255.255.255/
-http://[fc00::1]/
-http://[fec0::1]/
-http://[ff02::1]/
-file:///etc/passwd
-ftp://127.0.0.1:PORT/
-gopher://127.0.0.1:PORT/_GET
-dict://127.0.0.1:PORT/
-unix:///var/run/docker.sock
-data:image/png;base64,AAAA
-ws://127.0.0.1:PORT/
-http+unix://%2Frun%2Fx/
-http://127.0.0.1:0/
-http://127.0.0.1:99999/
-http://127.0.0.1:-1/
-http://:PORT/
-http://.:PORT/
-http://a..b:PORT/
-http://
-http
-""".strip("\n").split("\n")
-assert len(SPELLINGS) > 100
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
