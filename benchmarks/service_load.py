@@ -36,7 +36,7 @@ WARM_SECONDS = 5
 WATCH_S = 2.5
 """The service looks at its own memory and processor time every 2 s."""
 CPU, MEMORY = "mmllm_process_cpu_seconds_total", "mmllm_process_resident_memory_bytes"
-HITS, MISSES = "mmllm_cache_hits_total", "mmllm_cache_misses_total"
+HITS, MISSES, CACHE = "mmllm_cache_hits_total", "mmllm_cache_misses_total", "mmllm_cache_bytes"
 
 SCRIPT = """
 local threads = 0
@@ -77,8 +77,8 @@ class ServiceLoad:
 
     Latencies are milliseconds of all answers. ``errors`` counts answers other than 200 and connections
     that failed. ``cpu_ms_per_request`` is the processor time of the service's workers alone, without wrk's.
-    ``hits_percent`` are results from a cache. The two memories are MiB of all workers: after the
-    first ``warm_requests``, and at the end.
+    ``hits_percent`` are results from a cache. The memories are MiB of all workers, and of it
+    the cache's: after the first ``warm_requests``, and at the end.
     """
 
     seconds: float
@@ -95,6 +95,8 @@ class ServiceLoad:
     hits_percent: float
     memory_warm_mib: float
     memory_end_mib: float
+    cache_warm_mib: float
+    cache_end_mib: float
     warm_requests: int
     requests_in_all: int
 
@@ -155,6 +157,8 @@ def load_service(
         hits_percent=100.0 * spent[HITS] / asked if asked else 0.0,
         memory_warm_mib=warm[MEMORY] / 2**20,
         memory_end_mib=end[MEMORY] / 2**20,
+        cache_warm_mib=warm[CACHE] / 2**20,
+        cache_end_mib=end[CACHE] / 2**20,
         warm_requests=warm_after,
         requests_in_all=int(in_all),
     )
@@ -207,7 +211,7 @@ def _figures(service: ServiceRun) -> dict[str, float]:
             f"/metrics of {service.url} gives {page.status or page.text}",
             remedy="set MONITORING_ENABLED=true, and MMLLM_API_KEY to a key of the role admin",
         )
-    return {name: _sum_of(page.text, name) for name in (CPU, MEMORY, HITS, MISSES)}
+    return {name: _sum_of(page.text, name) for name in (CPU, MEMORY, HITS, MISSES, CACHE)}
 
 
 def _sum_of(page: str, name: str) -> float:
@@ -223,12 +227,13 @@ def _print(found: ServiceLoad) -> None:
     memory = (
         f"{found.memory_warm_mib:.0f} MiB after {found.warm_requests} requests, {found.memory_end_mib:.0f}"
     )
+    cache = f"{found.cache_warm_mib:.0f} and {found.cache_end_mib:.0f} MiB of it are the cache"
     print(f"{found.requests_per_second:.1f} requests/s: {found.requests} in {found.seconds:.1f} s")
     print(f"{found.connections} connections, {found.repeated_percent:g} % repeated")
     print(f"{found.hits_percent:.1f} % cache hits, {found.cpu_ms_per_request:.2f} CPU-ms a request")
     print(f"p50 {found.p50_ms:.1f} ms, {latencies}")
     print(f"errors: {errors}")
-    print(f"memory: {memory} after {found.requests_in_all} ({found.growth_percent:+.1f} %)")
+    print(f"memory: {memory} after {found.requests_in_all} ({found.growth_percent:+.1f} %); {cache}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

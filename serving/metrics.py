@@ -19,6 +19,7 @@ from prometheus_client import multiprocess as several
 
 __all__ = [
     "BATCH_SIZE",
+    "CACHE_BYTES",
     "CACHE_HITS",
     "CACHE_MISSES",
     "CONTENT_TYPE",
@@ -53,6 +54,9 @@ STAGE_SECONDS = Histogram("mmllm_stage_seconds", "Parts of the work on a request
 IN_FLIGHT = Gauge("mmllm_in_flight_requests", "Requests being worked on", multiprocess_mode="livesum")
 QUEUE_DEPTH = Gauge("mmllm_queue_depth", "Pictures that wait for the model", multiprocess_mode="livesum")
 BATCH_SIZE = Histogram("mmllm_batch_size", "Texts written in one batch", buckets=(1, 2, 4, 8, 16, 32, 64))
+CACHE_BYTES = Gauge(
+    "mmllm_cache_bytes", "Memory that kept features and results take", multiprocess_mode="livesum"
+)
 CACHE_HITS = Counter("mmllm_cache_hits", "Results that were known", ["tier"])
 CACHE_MISSES = Counter("mmllm_cache_misses", "Results that had to be computed")
 ERRORS = Counter("mmllm_errors", "Requests that were refused or failed, by kind", ["type"])

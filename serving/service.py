@@ -19,7 +19,7 @@ from serving.cache import MemoryCache, RedisTier, ResultCache, result_key
 from serving.decoding import Decoder
 from serving.engine import OCR, Engine
 from serving.image_fetch import fetch_image
-from serving.metrics import MODEL_INFO, READY, REDIS_UP, STAGE_SECONDS, ProcessWatch
+from serving.metrics import CACHE_BYTES, MODEL_INFO, READY, REDIS_UP, STAGE_SECONDS, ProcessWatch
 from serving.request_body import Picture
 from serving.settings import MIB, ServiceSettings
 
@@ -100,6 +100,7 @@ class Service:
             REDIS_UP.set(0)
         while True:
             watch.look()
+            CACHE_BYTES.set(self.memory.used_bytes)
             if self.redis is not None:
                 await self.redis.ping()
             await asyncio.sleep(WATCH_S)

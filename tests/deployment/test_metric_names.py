@@ -17,7 +17,6 @@ from tests.deployment.deployment_files import (
     metric_names,
     values,
 )
-from tests.deployment.served_metrics import served_names
 
 GROUPS = documents(RULES)[0]["groups"]
 RECORDED = {rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule}
@@ -46,10 +45,10 @@ def test_names_are_found_in_expressions(expression: str, names: set[str]) -> Non
     assert metric_names(expression) == names
 
 
-def test_rules_use_what_the_service_shows() -> None:
+def test_rules_use_what_the_service_shows(served_names: frozenset[str]) -> None:
     used = set().union(*(metric_names(rule["expr"]) for group in GROUPS for rule in group["rules"]))
-    assert len(used & served_names()) >= 10
-    assert used - RECORDED - PROMETHEUS_OWN <= served_names()
+    assert len(used & served_names) >= 10
+    assert used - RECORDED - PROMETHEUS_OWN <= served_names
 
 
 def test_every_recorded_name_is_used() -> None:
@@ -59,22 +58,26 @@ def test_every_recorded_name_is_used() -> None:
     assert RECORDED - used <= {"mmllm:request_seconds:p95_rate5m"}
 
 
-def test_the_dashboard_uses_what_the_service_shows() -> None:
+def test_the_dashboard_uses_what_the_service_shows(served_names: frozenset[str]) -> None:
     expressions = dashboard_expressions()
     used = set().union(*map(metric_names, expressions))
-    assert used - RECORDED - PROMETHEUS_OWN <= served_names()
+    assert used - RECORDED - PROMETHEUS_OWN <= served_names
     [variable] = dashboard()["templating"]["list"]
     [name] = re.findall(r"label_values\((\w+), instance\)", variable["definition"])
-    assert name in served_names()
+    assert name in served_names
 
 
-def test_the_dashboard_shows_everything_that_the_service_shows() -> None:
+def test_the_dashboard_shows_everything_that_the_service_shows(served_names: frozenset[str]) -> None:
     shown = set().union(*map(metric_names, dashboard_expressions()))
-    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
-    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in served_names()} <= families
+    families, served = (
+        {re.sub(r"_(bucket|sum|count)$", "", name) for name in names} for names in (shown, served_names)
+    )
+    assert served <= families
 
 
-def test_the_autoscaler_asks_for_what_the_adapter_makes_of_what_the_service_shows() -> None:
+def test_the_autoscaler_asks_for_what_the_adapter_makes_of_what_the_service_shows(
+    served_names: frozenset[str],
+) -> None:
     custom = documents(ADAPTER)[0]["rules"]["custom"]
     made = {rule["name"]["as"]: rule for rule in custom}
     [scaler] = [
@@ -85,12 +88,12 @@ def test_the_autoscaler_asks_for_what_the_adapter_makes_of_what_the_service_show
     asked = {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"] if "pods" in metric}
     assert asked == made.keys()
     for rule in custom:
-        assert metric_names(rule["seriesQuery"]) <= served_names()
+        assert metric_names(rule["seriesQuery"]) <= served_names
         written = rule["metricsQuery"].replace("<<.Series>>", metric_names(rule["seriesQuery"]).pop())
         written = written.replace("<<.LabelMatchers>>", 'namespace="production"').replace(
             "<<.GroupBy>>", "pod"
         )
-        assert metric_names(written) <= served_names()
+        assert metric_names(written) <= served_names
 
 
 def test_no_two_panels_have_one_id_or_one_place() -> None:
