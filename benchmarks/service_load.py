@@ -38,17 +38,29 @@ WATCH_S = 2.5
 CPU, MEMORY = "mmllm_process_cpu_seconds_total", "mmllm_process_resident_memory_bytes"
 HITS, MISSES, CACHE = "mmllm_cache_hits_total", "mmllm_cache_misses_total", "mmllm_cache_bytes"
 
+FAILURES = ("connect", "read", "write", "timeout")
+
 SCRIPT = """
-local threads = 0
-function setup(thread) thread:set("number", threads); threads = threads + 1 end
+local ffi = require("ffi")
+ffi.cdef[[ typedef struct { long s; long ns; } mmllm_time; int clock_gettime(int clock, mmllm_time *time); ]]
+local time, loads = ffi.new("mmllm_time"), {}
+
+local function now()
+   ffi.C.clock_gettime(1, time)
+   return tonumber(time.s) * 1e3 + tonumber(time.ns) / 1e6
+end
+
+function setup(thread) thread:set("number", #loads); table.insert(loads, thread) end
 
 function init(arguments)
    local file = io.open(arguments[1], "rb")
    picture = file:read("*all")
    file:close()
    run, repeated, known, path, key = arguments[2], tonumber(arguments[3]), 50, arguments[4], arguments[5]
+   pause = tonumber(arguments[6])
+   if pause > 0 then delay = function() return math.floor(-math.log(1 - math.random()) * pause) end end
    math.randomseed(tonumber(run) + number)
-   count = 0
+   count, answered, others = 0, {}, {}
    headers = {["Content-Type"] = "image/jpeg"}
    if key ~= "" then headers["X-API-Key"] = key end
 end
@@ -57,16 +69,36 @@ function request()
    count = count + 1
    local tail = "new " .. run .. " " .. number .. " " .. count
    if math.random() * 100 < repeated then tail = "known " .. math.random(known) end
+   headers["X-Request-Id"] = string.format("%.3f", now())
    return wrk.format("POST", path, headers, picture .. tail)
 end
 
-function done(summary, latency, requests)
-   local e = summary.errors
+function response(status, given)
+   local spent = now() - tonumber(given["x-request-id"])
+   table.insert(status == 200 and answered or others, spent)
+end
+
+local function row(name, latencies)
+   table.sort(latencies)
+   local parts = {}
+   for _, share in ipairs({50, 95, 99, 100}) do
+      local place = math.max(1, math.ceil(#latencies * share / 100))
+      table.insert(parts, string.format('"%s_p%d": %f', name, share, latencies[place] or 0))
+   end
+   return string.format('"%s": %d, %s', name, #latencies, table.concat(parts, ", "))
+end
+
+function done(summary)
+   local e, rows = summary.errors, {answered = {}, others = {}}
+   for _, thread in ipairs(loads) do
+      for name, all in pairs(rows) do
+         for _, spent in ipairs(thread:get(name)) do table.insert(all, spent) end
+      end
+   end
    io.write(string.format(
-      'RESULT {"requests": %d, "microseconds": %d, "p50": %f, "p95": %f, "p99": %f, "longest": %f, ' ..
-      '"refused": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d}\\n',
-      summary.requests, summary.duration, latency:percentile(50), latency:percentile(95),
-      latency:percentile(99), latency.max, e.status, e.connect, e.read, e.write, e.timeout))
+      'RESULT {"microseconds": %d, %s, %s, "connect": %d, "read": %d, "write": %d, "timeout": %d}\\n',
+      summary.duration, row("answered", rows.answered), row("others", rows.others),
+      e.connect, e.read, e.write, e.timeout))
 end
 """
 
@@ -75,8 +107,10 @@ end
 class ServiceLoad:
     """What wrk and the service's own figures say of one run.
 
-    Latencies are milliseconds of all answers. ``errors`` counts answers other than 200 and connections
-    that failed. ``cpu_ms_per_request`` is the processor time of the service's workers alone, without wrk's.
+    ``requests`` were answered with a caption, in latencies that are milliseconds; ``refused_p95_ms`` is that
+    of all other answers. ``errors`` counts these and connections that failed. ``pause_ms`` is the mean pause
+    of a connection before each request. ``cpu_ms_per_request`` is the processor time of the service's workers
+    alone, without wrk's.
     ``hits_percent`` are results from a cache. The memories are MiB of all workers, and of it
     the cache's: after the first ``warm_requests``, and at the end.
     """
@@ -84,12 +118,14 @@ class ServiceLoad:
     seconds: float
     connections: int
     repeated_percent: float
+    pause_ms: float
     requests: int
     requests_per_second: float
     p50_ms: float
     p95_ms: float
     p99_ms: float
     longest_ms: float
+    refused_p95_ms: float
     errors: dict[str, int]
     cpu_ms_per_request: float
     hits_percent: float
@@ -112,6 +148,7 @@ def load_service(
     seconds: int = 60,
     connections: int = 8,
     repeated_percent: float = 0.0,
+    pause_ms: float = 0.0,
     warm_requests: int = WARM_REQUESTS,
     until_requests: int = 0,
     api_key: str | None = None,
@@ -126,7 +163,8 @@ def load_service(
     with tempfile.TemporaryDirectory(prefix="mmllm-load-") as folder:
 
         def run(duration_s: int) -> dict[str, float]:
-            return _wrk(url, Path(folder), duration_s, connections, repeated_percent, api_key or "")
+            arguments = [Path(folder) / "picture.jpg", _seed(), repeated_percent, CAPTION_PATH, api_key or ""]
+            return _wrk(url, Path(folder) / "load.lua", duration_s, connections, [*arguments, pause_ms])
 
         (Path(folder) / "picture.jpg").write_bytes(_picture())
         (Path(folder) / "load.lua").write_text(SCRIPT, "utf-8")
@@ -146,14 +184,16 @@ def load_service(
         seconds=found["microseconds"] / 1e6,
         connections=connections,
         repeated_percent=repeated_percent,
-        requests=int(found["requests"]),
-        requests_per_second=found["requests"] / found["microseconds"] * 1e6,
-        p50_ms=found["p50"] / 1e3,
-        p95_ms=found["p95"] / 1e3,
-        p99_ms=found["p99"] / 1e3,
-        longest_ms=found["longest"] / 1e3,
-        errors={kind: int(found[kind]) for kind in ("refused", "connect", "read", "write", "timeout")},
-        cpu_ms_per_request=1e3 * spent[CPU] / found["requests"],
+        pause_ms=pause_ms,
+        requests=int(found["answered"]),
+        requests_per_second=found["answered"] / found["microseconds"] * 1e6,
+        p50_ms=found["answered_p50"],
+        p95_ms=found["answered_p95"],
+        p99_ms=found["answered_p99"],
+        longest_ms=found["answered_p100"],
+        refused_p95_ms=found["others_p95"],
+        errors={"refused": int(found["others"]), **{kind: int(found[kind]) for kind in FAILURES}},
+        cpu_ms_per_request=1e3 * spent[CPU] / found["answered"],
         hits_percent=100.0 * spent[HITS] / asked if asked else 0.0,
         memory_warm_mib=warm[MEMORY] / 2**20,
         memory_end_mib=end[MEMORY] / 2**20,
@@ -165,12 +205,17 @@ def load_service(
 
 
 def _some(found: dict[str, float]) -> float:
-    if found["requests"] - found["refused"] < 1:
+    if found["answered"] < 1:
         raise InconclusiveError(
-            f"the service answered none of {found['requests']:.0f} requests with a caption",
+            f"the service answered none of {found['others']:.0f} requests with a caption",
             remedy="is it ready, is MMLLM_API_KEY good, is RATE_LIMIT_PER_MINUTE high enough?",
         )
-    return found["requests"]
+    return found["answered"] + found["others"]
+
+
+def _seed() -> int:
+    """Makes the new pictures of every run other ones."""
+    return time.time_ns() // 1000 % 10**9
 
 
 def _picture() -> bytes:
@@ -181,15 +226,13 @@ def _picture() -> bytes:
 
 
 def _wrk(
-    url: str, folder: Path, seconds: int, connections: int, repeated_percent: float, key: str
+    url: str, script: Path, seconds: int, connections: int, arguments: Sequence[object]
 ) -> dict[str, float]:
     program = shutil.which("wrk")
     if program is None:
         raise InconclusiveError("wrk is not installed", remedy="apt-get install wrk")
     # One thread: with more, wrk would take the processors that the service is measured on.
-    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", folder / "load.lua", url]
-    seed = time.time_ns() // 1000 % 10**9
-    arguments = [folder / "picture.jpg", seed, repeated_percent, CAPTION_PATH, key]
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script, url]
     command = [str(part) for part in (program, *options, "--", *arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     result = re.search(r"^RESULT (\{.*\})$", done.stdout, re.MULTILINE)
@@ -197,7 +240,7 @@ def _wrk(
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise InconclusiveError(f"wrk failed: {last}", remedy="does the service listen there?")
     found: dict[str, float] = json.loads(result[1])
-    if not found["requests"]:
+    if not found["answered"] + found["others"]:
         raise InconclusiveError(f"nothing answers at {url}", remedy="does the service listen there?")
     return found
 
@@ -229,10 +272,12 @@ def _print(found: ServiceLoad) -> None:
     )
     cache = f"{found.cache_warm_mib:.0f} and {found.cache_end_mib:.0f} MiB of it are the cache"
     print(f"{found.requests_per_second:.1f} requests/s: {found.requests} in {found.seconds:.1f} s")
-    print(f"{found.connections} connections, {found.repeated_percent:g} % repeated")
+    pause = f", each pausing {found.pause_ms:g} ms before a request" if found.pause_ms else ""
+    print(f"{found.connections} connections{pause}, {found.repeated_percent:g} % repeated")
     print(f"{found.hits_percent:.1f} % cache hits, {found.cpu_ms_per_request:.2f} CPU-ms a request")
     print(f"p50 {found.p50_ms:.1f} ms, {latencies}")
-    print(f"errors: {errors}")
+    refused = f"; p95 of refusals {found.refused_p95_ms:.1f} ms" if found.errors["refused"] else ""
+    print(f"errors: {errors}{refused}")
     print(f"memory: {memory} after {found.requests_in_all} ({found.growth_percent:+.1f} %); {cache}")
 
 
@@ -243,20 +288,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--repeated", type=float, default=0.0, metavar="PERCENT")
+    parser.add_argument("--pause", type=float, default=0.0, metavar="MS", help="mean, of each connection")
     parser.add_argument(
         "--warm", type=int, default=WARM_REQUESTS, metavar="REQUESTS", help="before it counts"
     )
     parser.add_argument("--until", type=int, default=0, metavar="REQUESTS", help="load on until so many")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    if options.seconds < 1 or options.connections < 1 or not 0 <= options.repeated <= 100:
-        parser.error("--seconds and --connections are 1 or more, --repeated is 0 to 100")
+    if (
+        options.seconds < 1
+        or options.connections < 1
+        or not 0 <= options.repeated <= 100
+        or options.pause < 0
+    ):
+        parser.error("--seconds and --connections are 1 or more, --repeated is 0 to 100, --pause 0 or more")
     try:
         found = load_service(
             options.url,
             seconds=options.seconds,
             connections=options.connections,
             repeated_percent=options.repeated,
+            pause_ms=options.pause,
             warm_requests=options.warm,
             until_requests=options.until,
             api_key=os.environ.get("MMLLM_API_KEY"),
