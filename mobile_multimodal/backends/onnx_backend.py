@@ -16,6 +16,8 @@ from mobile_multimodal.errors import BundleError
 
 __all__ = ["OnnxBackend", "open_onnx_backend", "session_options"]
 
+_OF_ANY_SIZE = frozenset({"text_detector", "text_recognizer"})
+"""Components whose inputs are pages and lines."""
 _REFUSALS = (
     states.EPFail,
     states.Fail,
@@ -29,13 +31,18 @@ _REFUSALS = (
 """What ONNX Runtime raises on a graph that it cannot run; they have no base class of their own."""
 
 
-def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
-    """How every session of this package runs its graph; no number of threads means all cores."""
+def session_options(threads: int | None = None, *, keeps_memory: bool = True) -> onnxruntime.SessionOptions:
+    """How every session of this package runs its graph; no number of threads means all cores.
+
+    ``keeps_memory`` False gives back what a run took. Otherwise it waits for the next, which is quicker where
+    inputs have few sizes; a page of every size would leave its own behind.
+    """
     options = onnxruntime.SessionOptions()
     # 0 lets ONNX Runtime take all cores.
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = keeps_memory
     # Without it the DequantizeLinear of 8-bit weights runs at every call instead of once at load.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     # Spinning threads take the cores from everything else between two calls.
@@ -83,7 +90,7 @@ class OnnxBackend:
         self._files = dict(files)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
-        self._options = session_options(threads)
+        self._threads = threads
         self._profiles = profiles
 
     @property
@@ -101,13 +108,14 @@ class OnnxBackend:
         with self._lock:
             if component not in self._sessions:
                 path = self._files[component]
+                options = session_options(self._threads, keeps_memory=component not in _OF_ANY_SIZE)
                 if self._profiles is not None:
-                    self._options.enable_profiling = True
+                    options.enable_profiling = True
                     prefix = self._profiles / component.replace("/", ".")
-                    self._options.profile_file_prefix = str(prefix)
+                    options.profile_file_prefix = str(prefix)
                 try:
                     self._sessions[component] = onnxruntime.InferenceSession(
-                        path, self._options, providers=["CPUExecutionProvider"]
+                        path, options, providers=["CPUExecutionProvider"]
                     )
                 except _REFUSALS as exc:
                     raise BundleError(f"{path}: ONNX Runtime refuses it: {exc}") from exc
