@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests run in so many processes, a file in one of them, each with one thread.
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Installed without its dependencies: rapidocr only carries the OCR weights that training imports, and
@@ -53,7 +55,7 @@ lint: $(VENV)/.dev ## ruff, its formatter as a check, and mypy
 
 .PHONY: test
 test: lint ## everything that must hold before a change lands
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 	$(BIN)/mmllm quality-gate
 
 .PHONY: format

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,16 +185,21 @@ def test_ten_times_too_many_are_told_so_at_once_and_the_others_are_served(tmp_pa
     """New pictures all the time; what the service's own log says of each answer is compared."""
     log = tmp_path / "log"
 
+    def answers() -> list[dict[str, Any]]:
+        whole = log.read_text().rpartition("\n")[0]
+        rows = map(json.loads, whole.splitlines())
+        return [row for row in rows if row["event"] == "request" and row["path"] == "/api/v1/caption"]
+
     def run(clients: int, requests: int) -> dict[int, list[float]]:
-        began = len(log.read_text().splitlines())
+        began = len(answers())
         with ThreadPoolExecutor(clients) as pool:
             statuses = Counter(pool.map(lambda _: service.caption(new_picture())[0], range(requests)))
         assert set(statuses) <= {200, 503}
+        # The log is written behind the answer.
+        wait_for(lambda: len(answers()) == began + requests, "a line for each request")
         taken: dict[int, list[float]] = {200: [], 503: []}
-        for line in log.read_text().splitlines()[began:]:
-            row = json.loads(line)
-            if row["event"] == "request":
-                taken[row["status"]].append(row["milliseconds"])
+        for row in answers()[began:]:
+            taken[row["status"]].append(row["milliseconds"])
         assert Counter({status: len(rows) for status, rows in taken.items() if rows}) == statuses
         return taken
 
