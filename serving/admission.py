@@ -141,10 +141,10 @@ class Admission:
         """
         await self._count(await self.identify(request))
         service = self._service
-        self._check_room()
         await whole_body(request, self._settings.request_timeout_s)
-        self._check_room()
-        service.in_flight += 1
+        if not service.places.take():
+            OVERLOADED.inc()
+            raise overloaded()
         try:
             await service.until_loaded(self._settings.request_timeout_s)
             if service.engine is None or service.state != "ready":
@@ -156,9 +156,4 @@ class Admission:
                 )
             yield
         finally:
-            service.in_flight -= 1
-
-    def _check_room(self) -> None:
-        if self._service.in_flight >= self._settings.concurrent_per_worker:
-            OVERLOADED.inc()
-            raise overloaded("too many requests at once")
+            service.places.leave()

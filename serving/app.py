@@ -84,6 +84,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.service = service
     app.add_middleware(
         Border,
+        places=service.places,
         max_body_bytes=settings.max_body_mb * MIB,
         most_bodies=settings.concurrent_per_worker,
         strict=settings.security_strict_mode,

@@ -30,7 +30,7 @@ class ProblemError(Exception):
         self.status, self.kind, self.detail, self.headers = status, kind, detail, dict(headers or {})
 
 
-def overloaded(detail: str) -> ProblemError:
+def overloaded(detail: str = "too many requests at once") -> ProblemError:
     """There is too much at once; it may be better in a second."""
     return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", detail, headers={"Retry-After": "1"})
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http_errors import ProblemError, overloaded, problem_response
 from serving.metrics import ERRORS, IN_FLIGHT, OVERLOADED, REQUEST_SECONDS, REQUESTS
+from serving.places import Places
 
 __all__ = ["Border", "request_id_of"]
 
@@ -45,11 +46,14 @@ def request_id_of(request: Request) -> str:
 class Border:
     """ASGI middleware around the whole application; nothing that is raised gets past it.
 
-    Bodies take no more memory than ``most_bodies`` of the largest, however many come at once.
+    Bodies take no more memory than ``most_bodies`` of the largest, however many come at once. While all
+    ``places`` are taken a request is refused here, where it costs least: before anybody asks who sent it.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, most_bodies: int, strict: bool) -> None:
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, *, places: Places, max_body_bytes: int, most_bodies: int, strict: bool
+    ) -> None:
+        self._app, self._places = app, places
         self.max_body_bytes, self.most_held_bytes = max_body_bytes, max_body_bytes * most_bodies
         self.held_bytes = 0
         self._headers = [*SECURITY_HEADERS, *((STRICT_TRANSPORT,) if strict else ())]
@@ -87,8 +91,12 @@ class Border:
         if task is not None:
             IN_FLIGHT.inc()
         try:
+            if task is not None and scope["method"] == "POST" and self._places.taken >= self._places.most:
+                OVERLOADED.inc()
+                raise overloaded()
             await self._app(scope, body.receive, answer)
-        except ProblemError as problem:  # a body that grew too large while it was read
+        except ProblemError as problem:  # or a body that grew too large while it was read
+            ERRORS.labels(problem.kind).inc()
             await problem_response(problem, request_id, scope["path"])(scope, receive, answer)
         except Exception:  # noqa: BLE001 - the border of the service
             self._log.exception("a request failed")

@@ -6,12 +6,15 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import tempfile
+from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
 from serving.http_protocol import TimelyProtocol
+from serving.places import PLACES_FILE
 from serving.settings import ServiceSettings
 
 __all__ = ["serve"]
@@ -28,7 +31,9 @@ def serve(settings: ServiceSettings, host: str, port: int) -> None:
     """
     # uvicorn finishes, puts back the handler that it found and raises the signal again: now to no effect.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    with tempfile.TemporaryDirectory(prefix="mmllm-metrics-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mmllm-workers-") as folder:
+        if settings.max_workers > 1 and sys.platform != "win32":
+            os.environ[PLACES_FILE] = str(Path(folder, "places"))
         if settings.max_workers > 1 and settings.monitoring_enabled:
             os.environ.setdefault(FOLDER, folder)
         config = uvicorn.Config(

@@ -8,6 +8,7 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from serving.decoding import Decoder
 from serving.engine import OCR, Engine
 from serving.image_fetch import fetch_image
 from serving.metrics import CACHE_BYTES, MODEL_INFO, READY, REDIS_UP, STAGE_SECONDS, ProcessWatch
+from serving.places import PLACES_FILE, Places
 from serving.request_body import Picture
 from serving.settings import MIB, ServiceSettings
 
@@ -27,7 +29,7 @@ __all__ = ["Service"]
 
 WATCH_S = 2.0
 HIGH_MARK = 0.8
-"""Share of the requests at once from which on this process asks for no more."""
+"""Share of the requests at once from which on the service asks for no more."""
 
 
 class Service:
@@ -36,7 +38,8 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.began = time.time()
-        self.in_flight = 0
+        file = os.environ.get(PLACES_FILE)
+        self.places = Places(settings.max_concurrent_requests, Path(file) if file else None)
         self.engine: Engine | None = None
         self.state = "starting"
         self.failure: str | None = None
@@ -107,8 +110,7 @@ class Service:
 
     def readiness(self) -> tuple[bool, dict[str, str]]:
         """Whether requests should come here, and each check with what it found."""
-        waiting = 0 if self.engine is None else self.engine.waiting
-        high = max(1, int(HIGH_MARK * self.settings.concurrent_per_worker))
+        taken, high = self.places.taken, max(1, int(HIGH_MARK * self.places.most))
         redis = "not configured"
         if self.redis is not None:
             redis = {None: "not asked yet", True: "up", False: "down: results are computed anew"}[
@@ -116,7 +118,7 @@ class Service:
             ]
         checks = {
             "model": "ok" if self.state == "ready" else self.failure or self.state,
-            "queue": "ok" if waiting < high else f"{waiting} wait, the mark is {high}",
+            "queue": "ok" if taken < high else f"{taken} requests are worked on, the mark is {high}",
             "redis": redis,
         }
         return checks["model"] == checks["queue"] == "ok", checks
@@ -131,7 +133,7 @@ class Service:
             "checks": checks,
             "process": os.getpid(),
             "uptime_s": round(time.time() - self.began, 1),
-            "in_flight": self.in_flight,
+            "in_flight": self.places.taken,
             "waiting": 0 if self.engine is None else self.engine.waiting,
             "cache_bytes": self.memory.used_bytes,
             "model": None if self.engine is None else self.engine.model.name,

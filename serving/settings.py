@@ -22,7 +22,7 @@ Networks = Annotated[tuple[str, ...], NoDecode]
 class ServiceSettings(BaseSettings):
     """The service's settings; each is an environment variable of the same name in capitals.
 
-    Limits of the whole service (requests at once, cache) are shared out evenly among its worker processes.
+    Requests at once are counted over all worker processes; memory is shared out evenly among them.
     ``allowed_ips`` and ``trusted_proxies`` are networks, comma-separated; an empty ``redis_url`` means none.
     """
 
@@ -73,7 +73,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def concurrent_per_worker(self) -> int:
-        """Requests that one process works on or keeps waiting."""
+        """Bodies and fetched pictures for which one process has memory, in the largest that are allowed."""
         return math.ceil(self.max_concurrent_requests / self.max_workers)
 
     @property
