@@ -58,7 +58,11 @@ class Admission:
             self._keys is None and not settings.security_strict_mode
         )
         self._allowed = IpAllowList(settings.allowed_ips, variable="ALLOWED_IPS")
-        self._limiter = RateLimiter(settings.rate_limit_per_minute, settings.redis_url or None)
+        self._limiter = RateLimiter(
+            settings.rate_limit_per_minute,
+            settings.redis_url or None,
+            service_per_minute=settings.service_rate_limit_per_minute,
+        )
         self._log = structlog.get_logger("mmllm.admission")
         self._denied: OrderedDict[str, None] = OrderedDict()
 

@@ -41,13 +41,13 @@ def client_gone() -> ProblemError:
 
 
 def to_problem(error: MmllmError) -> ProblemError:
-    """The problem that a known error of the core is."""
+    """The problem that a known error of the core is, without its remedy: that is for a command line."""
     if isinstance(error, ImageError):
-        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-image", str(error))
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-image", error.message)
     if isinstance(error, FetchError):
-        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-image-url", str(error))
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-image-url", error.message)
     if isinstance(error, UsageError):
-        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", str(error))
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", error.message)
     return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "model-failed", "the model could not be run")
 
 

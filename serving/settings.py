@@ -35,6 +35,7 @@ class ServiceSettings(BaseSettings):
     cache_size_mb: int = Field(default=512, ge=0, le=65536)
     max_concurrent_requests: int = Field(default=50, ge=1, le=10_000)
     rate_limit_per_minute: int = Field(default=1000, ge=1)
+    service_rate_limit_per_minute: int | None = Field(default=None, ge=1)
     security_strict_mode: bool = True
     monitoring_enabled: bool = True
     redis_url: str = "redis://localhost:6379"
@@ -59,7 +60,7 @@ class ServiceSettings(BaseSettings):
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("model", "api_keys_file", "log_file", mode="before")
+    @field_validator("model", "api_keys_file", "log_file", "service_rate_limit_per_minute", mode="before")
     @classmethod
     def _nothing(cls, value: Any) -> Any:
         return value or None

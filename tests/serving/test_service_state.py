@@ -179,3 +179,8 @@ def test_networks_and_rates_are_held() -> None:
         codes = [client.post("/api/v1/caption", content=COWS, headers=JPEG).status_code for _ in range(4)]
         assert codes == [200, 200, 200, 429]
         assert int(client.post("/api/v1/caption", content=COWS, headers=JPEG).headers["retry-after"]) >= 1
+    with opened(service_rate_limit_per_minute=1) as client:
+        until_ready(client)
+        answers = [client.post("/api/v1/caption", content=COWS, headers=JPEG) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert answers[1].json()["detail"] == "more than 1 requests in a minute of all clients"
