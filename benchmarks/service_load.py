@@ -37,7 +37,6 @@ WATCH_S = 2.5
 """The service looks at its own memory and processor time every 2 s."""
 CPU, MEMORY = "mmllm_process_cpu_seconds_total", "mmllm_process_resident_memory_bytes"
 HITS, MISSES, CACHE = "mmllm_cache_hits_total", "mmllm_cache_misses_total", "mmllm_cache_bytes"
-
 FAILURES = ("connect", "read", "write", "timeout")
 
 SCRIPT = """
@@ -74,8 +73,8 @@ function request()
 end
 
 function response(status, given)
-   local spent = now() - tonumber(given["x-request-id"])
-   table.insert(status == 200 and answered or others, spent)
+   local began = tonumber(given["x-request-id"] or "")  -- a proxy's own answer has none
+   table.insert(status == 200 and answered or others, began and now() - began or 0)
 end
 
 local function row(name, latencies)
@@ -110,9 +109,8 @@ class ServiceLoad:
     ``requests`` were answered with a caption, in latencies that are milliseconds; ``refused_p95_ms`` is that
     of all other answers. ``errors`` counts these and connections that failed. ``pause_ms`` is the mean pause
     of a connection before each request. ``cpu_ms_per_request`` is the processor time of the service's workers
-    alone, without wrk's.
-    ``hits_percent`` are results from a cache. The memories are MiB of all workers, and of it
-    the cache's: after the first ``warm_requests``, and at the end.
+    alone, without wrk's. ``hits_percent`` are results from a cache. The memories are MiB of all workers, and
+    of it the cache's: after the first ``warm_requests``, and at the end.
     """
 
     seconds: float
