@@ -31,18 +31,18 @@ _REFUSALS = (
 """What ONNX Runtime raises on a graph that it cannot run; they have no base class of their own."""
 
 
-def session_options(threads: int | None = None, *, keeps_memory: bool = True) -> onnxruntime.SessionOptions:
+def session_options(threads: int | None = None, *, any_size: bool = False) -> onnxruntime.SessionOptions:
     """How every session of this package runs its graph; no number of threads means all cores.
 
-    ``keeps_memory`` False gives back what a run took. Otherwise it waits for the next, which is quicker where
-    inputs have few sizes; a page of every size would leave its own behind.
+    ``any_size``: inputs come in many sizes. For each that comes twice ONNX Runtime would plan the memory of a
+    run as one piece, and keep it.
     """
     options = onnxruntime.SessionOptions()
     # 0 lets ONNX Runtime take all cores.
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = keeps_memory
+    options.enable_mem_pattern = not any_size
     # Without it the DequantizeLinear of 8-bit weights runs at every call instead of once at load.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     # Spinning threads take the cores from everything else between two calls.
@@ -108,7 +108,7 @@ class OnnxBackend:
         with self._lock:
             if component not in self._sessions:
                 path = self._files[component]
-                options = session_options(self._threads, keeps_memory=component not in _OF_ANY_SIZE)
+                options = session_options(self._threads, any_size=component in _OF_ANY_SIZE)
                 if self._profiles is not None:
                     options.enable_profiling = True
                     prefix = self._profiles / component.replace("/", ".")
