@@ -9,7 +9,7 @@ from pathlib import Path
 
 from serving.places import Places
 from tests.serving.live_service import ROOT, LiveService
-from tests.serving.test_live import PICTURE
+from tests.serving.test_live import PICTURE, wait_for
 
 HOLDER = """
 import sys
@@ -67,4 +67,4 @@ def test_nobody_is_refused_while_there_are_places_whichever_worker_is_asked() ->
     ):
         pictures = [PICTURE + number.to_bytes(4, "little") for number in range(400)]
         assert {status for status, _ in clients.map(service.caption, pictures)} == {200}
-        assert "mmllm_in_flight_requests 0.0" in service.get("/metrics")[1]
+        wait_for(lambda: "mmllm_in_flight_requests 0.0" in service.get("/metrics")[1], "the end of all")
