@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from benchmarks.gate_pictures import GATE_PICTURES, picture_bytes
@@ -30,7 +31,9 @@ from mobile_multimodal.errors import InconclusiveError, MmllmError
 
 __all__ = ["ServiceLoad", "load_service", "main"]
 
+OCR_PATH = "/api/v1/ocr"
 SIDE = 224
+PAGE_SIDES = (900, 2600)
 WARM_REQUESTS = 1000
 WARM_SECONDS = 5
 WATCH_S = 2.5
@@ -52,9 +55,12 @@ end
 function setup(thread) thread:set("number", #loads); table.insert(loads, thread) end
 
 function init(arguments)
-   local file = io.open(arguments[1], "rb")
-   picture = file:read("*all")
-   file:close()
+   pictures = {}
+   for index = 1, tonumber(arguments[7]) do
+      local file = io.open(arguments[1] .. "/" .. index .. ".jpg", "rb")
+      table.insert(pictures, file:read("*all"))
+      file:close()
+   end
    run, repeated, known, path, key = arguments[2], tonumber(arguments[3]), 50, arguments[4], arguments[5]
    pause = tonumber(arguments[6])
    if pause > 0 then delay = function() return math.floor(-math.log(1 - math.random()) * pause) end end
@@ -69,7 +75,7 @@ function request()
    local tail = "new " .. run .. " " .. number .. " " .. count
    if math.random() * 100 < repeated then tail = "known " .. math.random(known) end
    headers["X-Request-Id"] = string.format("%.3f", now())
-   return wrk.format("POST", path, headers, picture .. tail)
+   return wrk.format("POST", path, headers, pictures[(tonumber(run) + count) % #pictures + 1] .. tail)
 end
 
 function response(status, given)
@@ -106,11 +112,12 @@ end
 class ServiceLoad:
     """What wrk and the service's own figures say of one run.
 
-    ``requests`` were answered with a caption, in latencies that are milliseconds; ``refused_p95_ms`` is that
-    of all other answers. ``errors`` counts these and connections that failed. ``pause_ms`` is the mean pause
-    of a connection before each request. ``cpu_ms_per_request`` is the processor time of the service's workers
-    alone, without wrk's. ``hits_percent`` are results from a cache. The memories are MiB of all workers, and
-    of it the cache's: after the first ``warm_requests``, and at the end.
+    ``requests`` were answered with a caption or a text, in latencies that are milliseconds;
+    ``refused_p95_ms`` is that of all other answers. ``errors`` counts these and connections that failed.
+    ``pause_ms`` is the mean pause of a connection before each request. ``cpu_ms_per_request`` is the
+    processor time of the service's workers alone, without wrk's. ``hits_percent`` are results from a cache.
+    The memories are MiB of all workers, and of it the cache's: after the first ``warm_requests``, and at the
+    end.
     """
 
     seconds: float
@@ -147,11 +154,14 @@ def load_service(
     connections: int = 8,
     repeated_percent: float = 0.0,
     pause_ms: float = 0.0,
+    pages: int = 0,
     warm_requests: int = WARM_REQUESTS,
     until_requests: int = 0,
     api_key: str | None = None,
 ) -> ServiceLoad:
     """Load a service: to warm it, then for ``seconds``, then on until so many requests in all.
+
+    With ``pages`` it reads so many drawn pages in turns, of 900 to 2600 pixels, and captions no photo.
 
     Raises:
         UsageError: no URL of a service.
@@ -161,10 +171,13 @@ def load_service(
     with tempfile.TemporaryDirectory(prefix="mmllm-load-") as folder:
 
         def run(duration_s: int) -> dict[str, float]:
-            arguments = [Path(folder) / "picture.jpg", _seed(), repeated_percent, CAPTION_PATH, api_key or ""]
-            return _wrk(url, Path(folder) / "load.lua", duration_s, connections, [*arguments, pause_ms])
+            asked = [repeated_percent, OCR_PATH if pages else CAPTION_PATH, api_key or "", pause_ms]
+            arguments = [folder, _seed(), *asked, len(pictures)]
+            return _wrk(url, Path(folder) / "load.lua", duration_s, connections, arguments)
 
-        (Path(folder) / "picture.jpg").write_bytes(_picture())
+        pictures = _pages(pages) if pages else [_picture()]
+        for index, picture in enumerate(pictures, start=1):
+            (Path(folder) / f"{index}.jpg").write_bytes(picture)
         (Path(folder) / "load.lua").write_text(SCRIPT, "utf-8")
         in_all = 0.0
         while in_all < max(1, warm_requests):
@@ -205,7 +218,7 @@ def load_service(
 def _some(found: dict[str, float]) -> float:
     if found["answered"] < 1:
         raise InconclusiveError(
-            f"the service answered none of {found['others']:.0f} requests with a caption",
+            f"the service answered none of {found['others']:.0f} requests",
             remedy="is it ready, is MMLLM_API_KEY good, is RATE_LIMIT_PER_MINUTE high enough?",
         )
     return found["answered"] + found["others"]
@@ -217,7 +230,20 @@ def _seed() -> int:
 
 
 def _picture() -> bytes:
-    picture = Image.open(io.BytesIO(picture_bytes(GATE_PICTURES[0]))).convert("RGB").resize((SIDE, SIDE))
+    photo = Image.open(io.BytesIO(picture_bytes(GATE_PICTURES[0]))).convert("RGB")
+    return _jpeg(photo.resize((SIDE, SIDE)))
+
+
+def _pages(count: int) -> list[bytes]:
+    """Drawn pages, each of a size of its own."""
+    from benchmarks.pages import render_pages
+
+    sides = np.random.default_rng(0).integers(*PAGE_SIDES, (count, 2)).tolist()
+    pages = zip(render_pages(count), sides, strict=True)
+    return [_jpeg(Image.fromarray(page.pixels).resize((width, height))) for page, (width, height) in pages]
+
+
+def _jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
@@ -287,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--repeated", type=float, default=0.0, metavar="PERCENT")
     parser.add_argument("--pause", type=float, default=0.0, metavar="MS", help="mean, of each connection")
+    parser.add_argument("--pages", type=int, default=0, metavar="N", help="read N drawn pages in turns")
     parser.add_argument(
         "--warm", type=int, default=WARM_REQUESTS, metavar="REQUESTS", help="before it counts"
     )
@@ -297,9 +324,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.seconds < 1
         or options.connections < 1
         or not 0 <= options.repeated <= 100
-        or options.pause < 0
+        or min(options.pause, options.pages) < 0
     ):
-        parser.error("--seconds and --connections are 1 or more, --repeated is 0 to 100, --pause 0 or more")
+        parser.error(
+            "--seconds and --connections are 1 or more, --repeated is 0 to 100, --pause and --pages 0 or more"
+        )
     try:
         found = load_service(
             options.url,
@@ -307,6 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             connections=options.connections,
             repeated_percent=options.repeated,
             pause_ms=options.pause,
+            pages=options.pages,
             warm_requests=options.warm,
             until_requests=options.until,
             api_key=os.environ.get("MMLLM_API_KEY"),

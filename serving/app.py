@@ -86,7 +86,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         Border,
         places=service.places,
         max_body_bytes=settings.max_body_mb * MIB,
-        most_bodies=settings.concurrent_per_worker,
+        most_bodies=settings.bodies_per_worker,
         strict=settings.security_strict_mode,
     )
     _add_errors(app)

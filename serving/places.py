@@ -50,11 +50,6 @@ class Places:
         return free + 1
 
     @property
-    def own(self) -> int:
-        """Places that this process holds."""
-        return self._rows[self._own]
-
-    @property
     def taken(self) -> int:
         """Places that are held, over all processes."""
         return sum(self._rows[1::2])

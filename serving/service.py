@@ -48,7 +48,7 @@ class Service:
         self._results = ResultCache(self.memory, self.redis)
         self._decoder = Decoder()
         # No more than requests at once: a batch may name 32 pictures of MAX_BODY_MB each.
-        self._fetches = asyncio.Semaphore(settings.concurrent_per_worker)
+        self._fetches = asyncio.Semaphore(settings.bodies_per_worker)
         self._log = structlog.get_logger("mmllm.service")
         self._tasks: list[asyncio.Task[None]] = []
         self._loaded = asyncio.Event()

@@ -73,7 +73,7 @@ class ServiceSettings(BaseSettings):
         return value
 
     @property
-    def concurrent_per_worker(self) -> int:
+    def bodies_per_worker(self) -> int:
         """Bodies and fetched pictures for which one process has memory, in the largest that are allowed."""
         return math.ceil(self.max_concurrent_requests / self.max_workers)
 

@@ -47,6 +47,17 @@ def test_new_pictures_are_never_known() -> None:
 
 
 @needs_wrk
+def test_pages_are_read() -> None:
+    with LiveService("--workers", "1") as service:
+        url = f"http://127.0.0.1:{service.port}"
+        found = load_service(url, seconds=4, connections=1, pages=2, warm_requests=1)
+        counted = service.get("/metrics")[1]
+    assert found.requests > 0
+    assert set(found.errors.values()) == {0}
+    assert re.search(r'^mmllm_requests_total\{status="200",task="ocr"\}', counted, re.MULTILINE)
+
+
+@needs_wrk
 def test_what_refuses_everything_is_no_measurement(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveService("--workers", "1", RATE_LIMIT_PER_MINUTE="1") as service:
         url = f"http://127.0.0.1:{service.port}"

@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from tests.serving.live_service import ROOT, LiveService
-
-PICTURE = (ROOT / "examples/images/cows.jpg").read_bytes()
+from tests.serving.live_service import LiveService
+from tests.serving.test_live import PICTURE
 
 
 @pytest.fixture(scope="session")

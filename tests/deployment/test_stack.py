@@ -24,6 +24,7 @@ from tests.deployment.deployment_files import DEPLOYMENT, RULES, free_port, tool
 from tests.deployment.edge import Edge, fixed_instances, running_edge
 from tests.serving.live_service import ROOT, LiveService
 from tests.serving.real_redis import RealRedis
+from tests.serving.test_live import PICTURE
 
 GUIDE = ROOT / "docs" / "operations.md"
 PATIENCE_S = 90
@@ -150,12 +151,11 @@ def asked(port: int, expression: str) -> list[dict[str, Any]]:
 
 
 def test_prometheus_sees_the_service_and_records_its_ratios(stack: Stack) -> None:
-    content = (ROOT / "examples/images/cows.jpg").read_bytes()
     headers = {"X-API-Key": stack.key, "Content-Type": "image/jpeg"}
     ends = time.monotonic() + PATIENCE_S
     while not (seen := asked(stack.prometheus, "mmllm:requests:rate5m > 0")):
         assert time.monotonic() < ends, "Prometheus records no requests"
-        status, _, body = stack.edge.ask("POST", "/api/v1/caption", content, headers)
+        status, _, body = stack.edge.ask("POST", "/api/v1/caption", PICTURE, headers)
         assert status == 200, body
         time.sleep(0.2)
     assert float(seen[0]["value"][1]) > 0

@@ -24,6 +24,19 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
+def held_up(monkeypatch: pytest.MonkeyPatch, method: str) -> threading.Event:
+    """Let a method of the model wait from now on → what lets it go on."""
+    go = threading.Event()
+    whole = getattr(MobileMultiModalLLM, method)
+
+    def waiting(self: MobileMultiModalLLM, *given: object) -> object:
+        go.wait(60)
+        return whole(self, *given)
+
+    monkeypatch.setattr(MobileMultiModalLLM, method, waiting)
+    return go
+
+
 def test_it_says_how_it_is(client: TestClient) -> None:
     assert client.get("/health").json()["status"] == "healthy"
     assert client.get("/ready").json()["checks"] == {"model": "ok", "queue": "ok", "redis": "not configured"}
@@ -42,14 +55,7 @@ def test_monitoring_can_be_switched_off() -> None:
 def test_it_lives_before_it_is_ready_and_takes_no_pictures_until_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    go = threading.Event()
-    whole = MobileMultiModalLLM.get_health_status
-
-    def slow(self: MobileMultiModalLLM) -> dict[str, object]:
-        go.wait(60)
-        return whole(self)
-
-    monkeypatch.setattr(MobileMultiModalLLM, "get_health_status", slow)
+    go = held_up(monkeypatch, "get_health_status")
     with opened(request_timeout_s=2.0) as client:
         assert client.get("/health").status_code == 200
         assert client.get("/ready").status_code == 503
@@ -63,14 +69,7 @@ def test_it_lives_before_it_is_ready_and_takes_no_pictures_until_then(
 
 
 def test_who_comes_while_the_model_loads_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    go = threading.Event()
-    whole = MobileMultiModalLLM.get_health_status
-
-    def slow(self: MobileMultiModalLLM) -> dict[str, object]:
-        go.wait(60)
-        return whole(self)
-
-    monkeypatch.setattr(MobileMultiModalLLM, "get_health_status", slow)
+    go = held_up(monkeypatch, "get_health_status")
     with opened(request_timeout_s=120, max_concurrent_requests=2) as client:
         statuses: list[int] = []
 
@@ -103,16 +102,9 @@ def test_a_model_that_cannot_be_loaded_leaves_it_living_and_not_ready(tmp_path: 
 def test_too_many_at_once_are_told_at_once_and_a_late_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    go = threading.Event()
-    encode = MobileMultiModalLLM.encode
-
-    def held(self: MobileMultiModalLLM, *given: object) -> object:
-        go.wait(60)
-        return encode(self, *given)  # type: ignore[arg-type]
-
     with opened(max_concurrent_requests=1, request_timeout_s=2.0) as client:
         until_ready(client)
-        monkeypatch.setattr(MobileMultiModalLLM, "encode", held)
+        go = held_up(monkeypatch, "encode")
         statuses: list[int] = []
 
         def ask() -> None:
