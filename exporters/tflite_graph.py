@@ -155,9 +155,13 @@ class TfliteModel:
         self._drop_buffers()
 
     def _drop_buffers(self) -> None:
-        """Leave out the buffers that no tensor has; the first is the empty one."""
-        holders = [tensor for graph in self.graphs for tensor in graph.tensors]
-        holders += self.root.metadata or ()
+        """Leave out the buffers that no tensor has, and all empty ones but the first, which stands for them."""
+        tensors = [tensor for graph in self.graphs for tensor in graph.tensors]
+        for tensor in tensors:
+            # The converter gives each computed tensor a buffer of its own, by which equal ones would differ.
+            if not self.content(tensor):
+                tensor.buffer = 0
+        holders = [*tensors, *(self.root.metadata or ())]
         used = sorted({0, *(holder.buffer for holder in holders)})
         places = {index: place for place, index in enumerate(used)}
         for holder in holders:
