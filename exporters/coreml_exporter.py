@@ -1,4 +1,4 @@
-"""Graphs of fixed sizes → one Core ML package: an ML Program with a function for each graph.
+"""Graphs of fixed sizes → one Core ML package: an ML Program with a function for each, or one for all sizes.
 
 Each graph goes through ``torch.export`` and coremltools' converter alone; then the bundle's own weights take
 the place of its floats, equal constants are stored once for all functions, and the whole is written once.
@@ -7,21 +7,18 @@ Nothing here needs macOS.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exporters.base import ExportOptions, Source
 from exporters.fixed_graphs import FixedGraph, fixed_graphs
-from mobile_multimodal.backends.mil_evaluator import load_program, package_parts, quiet_coremltools, read_spec
+from mobile_multimodal.backends.mil_evaluator import load_program, quiet_coremltools, read_spec
 from mobile_multimodal.component_specs import component_specs
 from mobile_multimodal.errors import BundleError, MissingExtraError, UsageError
 from mobile_multimodal.fixed_sizes import graph_specs
@@ -35,26 +32,21 @@ try:
     with quiet_coremltools():
         import coremltools
         from coremltools.converters.mil import Program
-        from coremltools.converters.mil.converter import mil_convert
 
-        from exporters.coreml_weights import merge_constants, share_constants, shorten_names, store_weights
+        from exporters.coreml_package import describe, save_package
+        from exporters.coreml_sizes import PIXELS, join_sizes, telling_graphs
+        from exporters.coreml_weights import merge_constants, shorten_names, store_weights
 except ImportError as exc:
     raise MissingExtraError(exc.name or "coremltools", "export") from exc
 
-__all__ = [
-    "DEPLOYMENT_TARGETS",
-    "PIXELS",
-    "PRECISIONS",
-    "StoredWeight",
-    "read_back",
-    "write_component",
-    "write_coreml",
-]
+__all__ = ["DEPLOYMENT_TARGETS", "PIXEL_TYPE", "PRECISIONS", "write_component", "write_coreml"]
 
 DEPLOYMENT_TARGETS = ("iOS17", "iOS18")
 """The oldest system that opens the package; several functions, 4 and 2 bits begin with iOS 18."""
 PRECISIONS = ("float16", "float32")
-PIXELS = torch.float32
+Converted = tuple[Any, Any]
+"""A function, and the protobuf of the package that it would be alone."""
+PIXEL_TYPE = torch.float32
 """Core ML has no inputs of whole numbers in 8 bits: pixels come as floats of 0..255, or as an image."""
 
 
@@ -111,11 +103,12 @@ def write_coreml(
 ) -> None:
     """Write the ``.mlpackage`` of one component.
 
-    A single graph becomes the function ``main``; several become functions of their own names that share
-    weights, the first the default. Inputs and outputs have the names and shapes of the graphs' specs: ids
-    int32, everything else float32, pixels too (see ``PIXELS``); with ``image_input`` pixels are an RGB image.
-    ``tensors`` are the component's weights as stored (:meth:`ModelBundle.stored_weights`): whole numbers of
-    quantized ones are kept, others are float16 in both precisions.
+    A single graph becomes the function ``main``, and so do several that differ in the size of their pixels
+    alone: it takes each of their sizes, the first by default. Others become functions of their own names that
+    share weights, the first the default. Inputs and outputs have the names and shapes of the graphs' specs:
+    ids int32, everything else float32, pixels too (see ``PIXEL_TYPE``); with ``image_input`` pixels are an
+    RGB image. ``tensors`` are the component's weights as stored (:meth:`ModelBundle.stored_weights`): whole
+    numbers of quantized ones are kept, others are float16 in both precisions.
 
     Raises:
         UsageError: unknown options, several graphs for iOS 17, an image where no pixels are read, or a weight
@@ -123,57 +116,73 @@ def write_coreml(
         BundleError: coremltools fails at a graph, or the path exists or cannot be written.
     """
     _check(graphs, deployment_target, precision, image_input)
-    program = Program()
-    described = []
     with quiet_coremltools(), tempfile.TemporaryDirectory() as scratch:
-        for index, graph in enumerate(graphs):
-            converted = Path(scratch, f"{index}.mlpackage")
-            _convert(graph, converted, deployment_target, precision, image_input)
-            spec = read_spec(converted)
-            function = load_program(converted, spec).functions["main"]
+
+        def convert(graph: FixedGraph) -> Converted:
+            return _convert(graph, Path(scratch), deployment_target, precision, image_input)
+
+        program, described = Program(), []
+        for name, (function, spec), shapes in _functions(graphs, convert, deployment_target):
             store_weights(
                 function, tensors, half=precision == "float16", blockwise=deployment_target != "iOS17"
             )
             merge_constants(function)
             shorten_names(function)
-            name = "main" if len(graphs) == 1 else graph.spec.name
             program.add_function(name, function)
-            described.append(_describe(name, spec, image_input))
-            shutil.rmtree(converted)
-        _save(program, described, spec.specificationVersion, Path(scratch, "whole.mlpackage"))
-        _make_reproducible(Path(scratch, "whole.mlpackage"))
+            described.append(describe(name, spec, image_input, shapes))
+        whole = Path(scratch, "whole.mlpackage")
+        save_package(program, described, spec.specificationVersion, whole)
         try:
-            shutil.copytree(Path(scratch, "whole.mlpackage"), path)
+            shutil.copytree(whole, path)
         except OSError as exc:
             raise BundleError(f"{path} cannot be written: {exc}", remedy="name another output") from exc
+
+
+def _functions(
+    graphs: Sequence[FixedGraph], convert: Callable[[FixedGraph], Converted], deployment_target: str
+) -> Iterator[tuple[str, Converted, Sequence[Sequence[int]]]]:
+    """Names, functions, and the shapes that pixels may have where those are several."""
+    if told := [convert(graph) for graph in telling_graphs(graphs)]:
+        joined = join_sizes([function for function, _ in told])
+        if joined is not None:
+            yield "main", (joined, told[0][1]), [graph.inputs[PIXELS].shape for graph in graphs]
+            return
+        _refuse_several(graphs, deployment_target)
+    for graph in graphs:
+        yield "main" if len(graphs) == 1 else graph.spec.name, convert(graph), ()
 
 
 def _check(graphs: Sequence[FixedGraph], deployment_target: str, precision: str, image_input: bool) -> None:
     for value, known in ((deployment_target, DEPLOYMENT_TARGETS), (precision, PRECISIONS)):
         if value not in known:
             raise UsageError(f"{value!r} is none of {', '.join(known)}")
+    if not telling_graphs(graphs):
+        _refuse_several(graphs, deployment_target)
+    if image_input and any(PIXELS not in graph.inputs for graph in graphs):
+        raise UsageError("only a component that reads pixels can take an image")
+
+
+def _refuse_several(graphs: Sequence[FixedGraph], deployment_target: str) -> None:
     if len(graphs) > 1 and deployment_target == "iOS17":
         names = ", ".join(graph.spec.name for graph in graphs)
         raise UsageError(
             f"iOS 17 opens no package of several functions ({names})",
             remedy="deployment target iOS18, or a package for each",
         )
-    if image_input and any("pixel_values" not in graph.inputs for graph in graphs):
-        raise UsageError("only a component that reads pixels can take an image")
 
 
 def _convert(
-    graph: FixedGraph, path: Path, deployment_target: str, precision: str, image_input: bool
-) -> None:
-    """One graph in floats, as a package of its own."""
+    graph: FixedGraph, scratch: Path, deployment_target: str, precision: str, image_input: bool
+) -> Converted:
+    """One graph in floats, and the description of the package that it would be alone."""
     inputs = {
-        name: given.to(PIXELS) if given.dtype == torch.uint8 else given
+        name: given.to(PIXEL_TYPE) if given.dtype == torch.uint8 else given
         for name, given in graph.inputs.items()
     }
     module = graph.module
     if image_input:
         module = _OfImage(module).eval()
-        inputs["pixel_values"] = inputs["pixel_values"].permute(0, 3, 1, 2).contiguous()
+        inputs[PIXELS] = inputs[PIXELS].permute(0, 3, 1, 2).contiguous()
     with torch.no_grad():
         captured = torch.export.export(module, args=(), kwargs=inputs).run_decompositions({})
     try:
@@ -187,101 +196,9 @@ def _convert(
         )
     except (NotImplementedError, RuntimeError, ValueError) as exc:
         raise BundleError(f"coremltools cannot convert {graph.spec.name}: {exc}") from exc
+    path = scratch / f"{graph.spec.name}.mlpackage"
     model.save(str(path))
-
-
-def _describe(name: str, spec: Any, image_input: bool) -> Any:
-    """What the package says of a function."""
-    description = coremltools.proto.Model_pb2.FunctionDescription(
-        name=name, input=spec.description.input, output=spec.description.output
-    )
-    for given in description.input:
-        if image_input and given.name == "pixel_values":
-            _, _, height, width = given.type.multiArrayType.shape
-            image = coremltools.proto.FeatureTypes_pb2.ImageFeatureType
-            given.type.imageType.CopyFrom(image(width=width, height=height, colorSpace=image.RGB))
-    return description
-
-
-def _save(program: Any, described: Sequence[Any], version: int, path: Path) -> None:
-    share_constants(program)
-    # Passes have all run before. The empty pipeline spares the checks behind each of them.
-    program.skip_all_passes = True
-    if len(described) == 1:
-        (only,) = described
-        description = coremltools.proto.Model_pb2.ModelDescription(input=only.input, output=only.output)
-    else:
-        program.export_as_multifunction = True
-        program.default_function_name = described[0].name
-        description = coremltools.proto.Model_pb2.ModelDescription(
-            functions=described, defaultFunctionName=described[0].name
-        )
-    model = mil_convert(
-        program,
-        convert_from="milinternal",
-        convert_to="mlprogram",
-        specification_version=version,
-        compute_units=coremltools.ComputeUnit.ALL,
-        model_description=description,
-        pass_pipeline=coremltools.PassPipeline.EMPTY,
-        skip_model_load=True,
-    )
-    model.save(str(path))
-
-
-def _make_reproducible(package: Path) -> None:
-    """Give the package's entries names that follow from what they are, where coremltools draws them anew."""
-    manifest = package / "Manifest.json"
-    content = json.loads(manifest.read_text(encoding="utf-8"))
-    names = {
-        key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper()
-        for key, entry in content["itemInfoEntries"].items()
-    }
-    entries = sorted(content["itemInfoEntries"].items(), key=lambda item: names[item[0]])
-    content["itemInfoEntries"] = {names[key]: entry for key, entry in entries}
-    content["rootModelIdentifier"] = names[content["rootModelIdentifier"]]
-    manifest.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-    file = package_parts(package)[0]
-    file.write_bytes(read_spec(package).SerializeToString(deterministic=True))
-
-
-@dataclass(frozen=True)
-class StoredWeight:
-    """A quantized weight as a package holds it.
-
-    ``levels`` int8 in the stored layout; ``scale`` one for each block of the levels, along every axis;
-    ``palette`` the levels that 2-bit indices stand for, None where whole numbers are stored.
-    """
-
-    operation: str
-    levels: NDArray[np.int8]
-    scale: NDArray[np.floating[Any]]
-    palette: tuple[int, ...] | None = None
-
-
-def read_back(path: Path) -> dict[str, dict[str, StoredWeight]]:
-    """The quantized weights of a saved package, by function and by the bundle's names, ``.`` as ``_``.
-
-    Raises:
-        BundleError: no package, or a damaged one.
-    """
-    program = load_program(path, read_spec(path))
-    return {
-        name: {
-            op.name: _stored_weight(op)
-            for op in function.operations
-            if op.op_type in ("constexpr_blockwise_shift_scale", "constexpr_affine_dequantize")
-        }
-        for name, function in program.functions.items()
-    }
-
-
-def _stored_weight(op: Any) -> StoredWeight:
-    data = op.inputs["data" if op.op_type == "constexpr_blockwise_shift_scale" else "quantized_data"]
-    palette = None
-    levels = data.val
-    if levels is None:
-        table = data.op.inputs["lut"].val.reshape(-1).astype(int)
-        palette = tuple(table.tolist())
-        levels = table[data.op.inputs["indices"].val]
-    return StoredWeight(op.op_type, levels.astype(np.int8), op.inputs["scale"].val, palette)
+    spec = read_spec(path)
+    function = load_program(path, spec).functions["main"]
+    shutil.rmtree(path)
+    return function, spec

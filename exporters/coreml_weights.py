@@ -1,10 +1,11 @@
 """Quantized weights in an ML Program: the bundle's own whole numbers and scales.
 
 8 and 4 bits become ``constexpr_blockwise_shift_scale``: whole numbers, and a scale for each block of every
-axis. A group that ends within a row makes the blocks of that row as small as the largest that divides all
-groups, and a scale is repeated for each; groups of a convolution that run across its window become a matrix
-and a Reshape. 2 bits become a palette of -1, 0 and 1 for the tensor (``constexpr_lut_to_dense``), scaled by
-channel: a palette for each channel would take four times the bytes of a scale.
+axis. A matrix whose last groups are shorter gets columns of zeros behind them, and so do its inputs. A group
+of a convolution that ends within a row makes the blocks of that row as small as the largest that divides all
+groups, and a scale is repeated for each; groups that run across its window become a matrix and a Reshape.
+2 bits become a palette of -1, 0 and 1 for the tensor (``constexpr_lut_to_dense``), scaled by channel: a
+palette for each channel would take four times the bytes of a scale.
 
 In a float16 program scales are float16: those of 8 bits, float32 in the bundle, lose at most 2^-11 of
 themselves, or 2^-25 where they are smaller than 6e-5. Whole numbers are never touched.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import string
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,6 +84,8 @@ def store_weights(
                 identifier = program_name(name) if found not in held else f"{program_name(name)}_{op.name}"
                 held.add(found)
                 stored = _stored(op, name, identifier, tensor, turned, blockwise)
+                if stored.shape != place.shape:
+                    _pad_inputs(function, place, stored.shape[1])
                 if tensor.input_grid is not None:
                     _round_inputs(function, place, name, tensor.input_grid)
             elif not half and place.val.ndim > 1 and _is_half(place.val):
@@ -89,7 +93,9 @@ def store_weights(
                 stored = Builder.constexpr_cast(source_val=narrow, output_dtype="fp32", before_op=op)
             else:
                 continue
-            function.replace_uses_of_var_after_op(anchor_op=stored.op, old_var=place, new_var=stored)
+            function.replace_uses_of_var_after_op(
+                anchor_op=stored.op, old_var=place, new_var=stored, no_check_var_types=True
+            )
             function.remove_ops([op])
     if lost := [name for name, prints in missing.items() if not prints & held]:
         raise UsageError(
@@ -117,6 +123,9 @@ def _stored(
     levels, owners = (np.ascontiguousarray(x.T if turned else x).reshape(shape) for x in laid)
     if not blockwise:
         return _by_channel(op, identifier, tensor, levels, owners, dtype)
+    if tensor.columns % width and shape == tensor.shape and not turned and _is_matrix_of_products(place):
+        behind = ((0, 0), (0, -tensor.columns % width))
+        levels, owners = np.pad(levels, behind), np.pad(owners, behind, mode="edge")
     blocks = _blocks(owners)
     if _fits(blocks, owners, tensor):
         return _scaled(op, identifier, tensor, levels, owners, blocks, dtype)
@@ -132,6 +141,10 @@ def _stored(
         order = [*range(1, tensor.axis + 1), 0, *range(tensor.axis + 1, len(shape))]
         weight = Builder.transpose(x=weight, perm=order, name=f"{identifier}_turned", before_op=op)
     return weight
+
+
+def _is_matrix_of_products(place: Any) -> bool:
+    return all(op.op_type == "linear" and op.inputs["weight"] is place for op in place.child_ops)
 
 
 def _blocks(owners: NDArray[np.int64]) -> tuple[int, ...]:
@@ -192,6 +205,19 @@ def _by_channel(
     )
 
 
+def _pad_inputs(function: Any, place: Any, columns: int) -> None:
+    """Let every product by this weight read its input with zeros behind it, as many as the weight has."""
+    for op in list(place.child_ops):
+        read = op.inputs["x"]
+        zero = types.nptype_from_builtin(read.dtype)(0)
+        padded = Builder.pad(
+            x=read, pad=[0, columns - read.shape[-1]], mode="constant", constant_val=zero, before_op=op
+        )
+        function.replace_uses_of_var_after_op(
+            anchor_op=padded.op, old_var=read, new_var=padded, end_op=op, no_check_var_types=True
+        )
+
+
 def _round_inputs(function: Any, place: Any, name: str, grid: InputGrid) -> None:
     """Let every operation that multiplies by this weight read its input rounded to the grid."""
     readers = [op for op in place.child_ops if op.op_type in MULTIPLIED]
@@ -238,14 +264,20 @@ def merge_constants(function: Any) -> None:
 
 
 def shorten_names(function: Any) -> None:
-    """Number what a function computes, in place; inputs, outputs and stored weights keep their names."""
+    """Number what a function computes, in place; inputs, outputs and stored weights keep their names.
+
+    A weight's name is that of its operation; what reads it knows its number. Some thousand numbers have two
+    characters, a small letter ahead of a digit or a capital, so that none is a word of MIL.
+    """
     outputs = set(function.outputs)
     for number, op in enumerate(function.operations):
-        if op.op_type in NAMED or outputs & set(op.outputs):
+        if outputs & set(op.outputs):
             continue
-        op.name = f"v{number}"
+        short = string.ascii_lowercase[number % 26] + np.base_repr(number // 26, 36)
+        if op.op_type not in NAMED:
+            op.name = short
         for position, value in enumerate(op.outputs):
-            value.name = op.name if position == 0 else f"{op.name}_{position}"
+            value.name = short if position == 0 else f"{short}_{position}"
 
 
 def _is_half(value: NDArray[Any]) -> bool:

@@ -155,7 +155,7 @@ class TfliteModel:
         self._drop_buffers()
 
     def _drop_buffers(self) -> None:
-        """Leave out the buffers that no tensor has, and all empty ones but the first, which stands for them."""
+        """Leave out the buffers that no tensor has, and the empty ones, for which the first stands."""
         tensors = [tensor for graph in self.graphs for tensor in graph.tensors]
         for tensor in tensors:
             # The converter gives each computed tensor a buffer of its own, by which equal ones would differ.

@@ -16,14 +16,15 @@ __all__ = ["FixedSizes", "fixed_config", "graph_specs"]
 class FixedSizes:
     """Which sizes a component is exported in; what comes smaller is padded to the next.
 
-    ``prefill``: prompt tokens. The cache of a decode step holds ``max_positions`` tokens. ``detector``:
-    (height, width), multiples of 32. ``recognizer``: widths, multiples of 8.
+    ``prefill``: prompt tokens; those of a longer prompt follow one at a time, which is faster up to some 60
+    than a graph of 128. The cache of a decode step holds ``max_positions`` tokens. ``detector``: (height,
+    width), multiples of 32. ``recognizer``: widths, multiples of 8.
 
     Raises:
         ValueError: a list that is empty or not in ascending order, or sizes that are no such multiples.
     """
 
-    prefill: tuple[int, ...] = (32, 128)
+    prefill: tuple[int, ...] = (32,)
     detector: tuple[tuple[int, int], ...] = ((736, 736), (736, 1056), (1056, 736), (1056, 1056))
     recognizer: tuple[int, ...] = (160, 320, 640, 1280)
 

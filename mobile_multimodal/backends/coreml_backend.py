@@ -66,7 +66,7 @@ class _Package:
             if function not in self._taken:
                 raise BundleError(f"{self._path} has no function {graph}", remedy="export the model again")
             model = self._model(function) if self._native else None
-        given = {name: self._as_taken(x, self._taken[function][name]) for name, x in inputs.items()}
+        given = {name: self._as_taken(name, x, self._taken[function][name]) for name, x in inputs.items()}
         if model is None:
             outputs: dict[str, Array] = self._program.run(function, given)
             return outputs
@@ -103,8 +103,12 @@ class _Package:
                     raise BundleError(f"{self._path}: Core ML refuses it: {exc}") from exc
         return self._models[function]
 
-    def _as_taken(self, x: Array, kind: Any) -> Any:
-        """An input in the type that the package's description asks for."""
+    def _as_taken(self, name: str, x: Array, kind: Any) -> Any:
+        """An input in the type that the package's description asks for, and of a shape that it lists."""
+        sizes = [(1, size.height, size.width, 3) for size in kind.imageType.enumeratedSizes.sizes]
+        shapes = sizes + [tuple(each.shape) for each in kind.multiArrayType.enumeratedShapes.shapes]
+        if shapes and x.shape not in shapes:
+            raise BundleError(f"{self._path} takes no {name} of {x.shape}", remedy="export the model again")
         if kind.HasField("imageType"):
             if self._native:
                 from PIL import Image

@@ -80,11 +80,29 @@ class FixedShapeBackend:
         return dict(outputs)
 
     def _decode(self, graphs: Sequence[GraphSpec], inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """New tokens [1, S] in the graph of their number; a cache goes with one token alone."""
+        """New tokens [1, S], each of which sees none behind it.
+
+        The first go through one graph as far as its size; the others follow behind its cache, one at a time.
+        """
+        steps, cached = inputs["input_ids"].shape[1], inputs["past_key"].shape[3]
+        at_once = max((_shape(graph, "input_ids")[1] for graph in graphs if not _has_cache(graph)), default=1)
+        parts: list[dict[str, Array]] = []
+        done = 0
+        while done < steps:
+            stop = done + (1 if cached + done else min(steps, at_once))
+            parts.append(self._decode_part(graphs, _tokens(inputs, parts, done, stop)))
+            done = stop
+        return {
+            name: np.concatenate([part[name] for part in parts], axis=1 if name == "logits" else 3)
+            for name in parts[0]
+        }
+
+    def _decode_part(self, graphs: Sequence[GraphSpec], inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """New tokens [1, S] in the smallest graph that holds them; a cache goes with one token alone."""
         steps, cached = inputs["input_ids"].shape[1], inputs["past_key"].shape[3]
         for graph in graphs:
             room = _shape(graph, "input_ids")[1]
-            has_cache = any(spec.name == "past_key" for spec in graph.inputs)
+            has_cache = _has_cache(graph)
             if room >= steps and has_cache == bool(cached):
                 break
         else:
@@ -102,12 +120,30 @@ class FixedShapeBackend:
             padded[name][:, :steps] = inputs[name]
         for name in ("image_key", "image_value"):
             padded[name] = np.ascontiguousarray(inputs[name], dtype=np.float32)
-        for name in ("past_key", "past_value") if has_cache else ():
+        for name in _PAST if has_cache else ():
             past = np.zeros(_shape(graph, name), dtype=np.float32)
             past[:, :, :, :cached] = inputs[name]
             padded[name] = past
         outputs = self._run("text_decoder", graph.name, padded)
         return {name: x[:, :steps] if name == "logits" else x[:, :, :, :steps] for name, x in outputs.items()}
+
+
+def _tokens(
+    inputs: Mapping[str, Array], parts: Sequence[Mapping[str, Array]], start: int, stop: int
+) -> dict[str, Array]:
+    """Some of the new tokens, behind a cache that holds what the ``parts`` ahead of them gave."""
+    cached = inputs["past_key"].shape[3]
+    past = {
+        name: np.concatenate([inputs[name], *(part[new] for part in parts)], axis=3)
+        for name, new in zip(_PAST, ("new_key", "new_value"), strict=True)
+    }
+    return {
+        **inputs,
+        **past,
+        "input_ids": inputs["input_ids"][:, start:stop],
+        "position_ids": inputs["position_ids"][:, start:stop],
+        "attention_mask": inputs["attention_mask"][:, :, start:stop, : cached + stop],
+    }
 
 
 def at_fixed_shapes(backend: Backend, graphs: Graphs) -> FixedShapeBackend:
@@ -132,6 +168,10 @@ def at_fixed_shapes(backend: Backend, graphs: Graphs) -> FixedShapeBackend:
 
 
 _PAST = ("past_key", "past_value")
+
+
+def _has_cache(graph: GraphSpec) -> bool:
+    return any(spec.name == "past_key" for spec in graph.inputs)
 
 
 def _batch_axis(name: str) -> int:

@@ -161,7 +161,7 @@ class MilProgram:
                 ) from exc
             results = results if isinstance(results, list) else [results]
             for output, result in zip(op.outputs, results, strict=True):
-                if tuple(result.shape) != tuple(output.shape):
+                if not _has_shape(result, output):
                     sizes = f"{tuple(result.shape)}, not {tuple(output.shape)}"
                     raise BundleError(f"{self.package}: {op.op_type} {op.name} gives {sizes}")
                 values[output.name] = _rounded(result, output)
@@ -170,7 +170,7 @@ class MilProgram:
         return {output.name: values[output.name].numpy() for output in body.outputs}
 
     def _input(self, name: str, array: Array, given: Any) -> Tensor:
-        if array.shape != tuple(given.shape):
+        if not _has_shape(array, given):
             raise BundleError(f"{self.package}: {name} is {array.shape}, not {tuple(given.shape)}")
         return _tensor(array).to(DTYPES[_type(given)])
 
@@ -227,6 +227,14 @@ def _type(variable: Any) -> str:
 
     name: str = types.builtin_to_string(variable.dtype)
     return name
+
+
+def _has_shape(value: Tensor | Array, variable: Any) -> bool:
+    """Whether a value has the sizes of a variable; those that vary are symbols there."""
+    sizes = zip(value.shape, variable.shape, strict=False)
+    return len(value.shape) == len(variable.shape) and all(
+        not isinstance(wanted, int | np.integer) or wanted == size for size, wanted in sizes
+    )
 
 
 def _rounded(value: Tensor, variable: Any) -> Tensor:

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 pytest.importorskip("coremltools")
 
-from exporters.coreml_exporter import StoredWeight, read_back, write_coreml
+from exporters.coreml_exporter import write_coreml
+from exporters.coreml_package import StoredWeight, read_back
 from mobile_multimodal.backends.mil_evaluator import MilProgram, load_program, package_parts, read_spec
 from mobile_multimodal.errors import BundleError, UsageError
 from mobile_multimodal.numerics import max_abs_error
@@ -125,7 +126,7 @@ def test_equal_constants_are_one_and_what_is_computed_has_short_names(tmp_path: 
     assert len({op.inputs["weight"] for op in convolutions}) == 3
     for shared in ("strides", "pad", "dilations", "groups", "pad_type"):
         assert len({op.inputs[shared] for op in convolutions}) == 1, shared
-    assert all(re.fullmatch(r"v\d+", op.name) for op in convolutions)
+    assert all(re.fullmatch("[a-z][0-9A-Z]+", op.name) for op in convolutions)
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32"])

@@ -166,7 +166,7 @@ def test_onnx_graphs_of_fixed_sizes_are_told_apart(tiny_bundle: ModelBundle, tmp
     directory = export_artifact(tiny_bundle, "onnx", tmp_path / "static", options).directory
     graphs = analysis_row(str(directory), "hexagon")["graphs"]
     assert [(row["component"], row["graph"]) for row in graphs if row["component"] == "text_decoder"] == [
-        ("text_decoder", name) for name in ("decode", "prefill_128", "prefill_32")
+        ("text_decoder", name) for name in ("decode", "prefill_32")
     ]
     assert not any(row["sizes_vary"] for row in graphs)
     # Of sizes that vary the provider takes nothing; of these it takes most.

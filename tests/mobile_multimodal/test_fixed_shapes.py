@@ -90,7 +90,7 @@ def test_padded_tokens_and_a_longer_cache_change_no_number(tiny_bundle: ModelBun
             "past_value": rng.normal(size=past).astype(np.float32),
         }
 
-    for steps, cached in ((1, 5), (1, 128), (24, 0), (25, 0), (64, 0)):
+    for steps, cached in ((1, 5), (1, 128), (24, 0), (25, 0), (64, 0), (67, 0), (3, 5)):
         given = inputs(steps, cached)
         free, tied = backend.run("text_decoder", given), fixed.run("text_decoder", given)
         for name, expected in free.items():
@@ -98,7 +98,7 @@ def test_padded_tokens_and_a_longer_cache_change_no_number(tiny_bundle: ModelBun
             assert np.abs(tied[name] - expected).max() < 1e-5, (name, steps, cached)
 
 
-@pytest.mark.parametrize(("steps", "cached"), [(65, 0), (2, 5), (1, 129)])
+@pytest.mark.parametrize(("steps", "cached"), [(130, 0), (2, 128), (1, 129)])
 def test_what_no_graph_holds_is_refused(tiny_bundle: ModelBundle, steps: int, cached: int) -> None:
     config = tiny_bundle.config.text
     fixed = at_fixed_shapes(open_torch_backend(tiny_bundle), graph_specs(tiny_bundle.config, SMALL))
