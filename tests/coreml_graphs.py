@@ -61,9 +61,7 @@ def expected(graph: FixedGraph, inputs: Mapping[str, NDArray[np.generic]]) -> di
     return {name: y.numpy() for name, y in outputs.items()}
 
 
-def quantized(
-    shape: tuple[int, ...], scheme: QuantizationScheme, axis: int = 0, seed: int = 0
-) -> QuantizedTensor:
+def quantized(shape: tuple[int, ...], scheme: QuantizationScheme, axis: int = 0) -> QuantizedTensor:
     """A random weight of this scheme; its scales fit float16, so that no layout of it loses anything."""
     rng = np.random.default_rng(0)
     columns = int(np.prod(shape)) // shape[axis]

@@ -1,7 +1,8 @@
 import CoreML
 import Foundation
 
-/// One package of the artifact; its graphs of fixed sizes are functions that share their weights.
+/// One package of the artifact. Graphs that read pixels alone are sizes of its one function; others are
+/// functions that share their weights.
 @available(iOS 18, macOS 15, *)
 final class Component {
     private struct Artifact: Decodable {
@@ -77,8 +78,9 @@ final class Component {
         if let opened = models[graph] { return opened }
         let configuration = MLModelConfiguration()
         configuration.computeUnits = units
-        // The function of a package that holds one graph is the default.
-        if graphs.count > 1 { configuration.functionName = graph }
+        // A package with one function, for however many sizes, has no other than the default.
+        let sizesOfOne = graphs.values.allSatisfy { $0.inputs.map(\.name) == ["pixel_values"] }
+        if graphs.count > 1 && !sizesOfOne { configuration.functionName = graph }
         let opened = try MLModel(contentsOf: package, configuration: configuration)
         models[graph] = opened
         return opened
