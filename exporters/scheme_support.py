@@ -26,6 +26,7 @@ __all__ = [
     "TO_FLOAT32_AT_LOAD",
     "UNKNOWN",
     "UNPACKS_AT_LOAD",
+    "UNPACKS_AT_LOOKUP",
     "UNTESTED",
     "WEIGHTS",
     "SchemeSupport",
@@ -36,6 +37,7 @@ __all__ = [
 RUNTIMES = ("torch", "onnxruntime", "litert", "coreml")
 
 UNPACKS_AT_LOAD = "unpacks to float at load"
+UNPACKS_AT_LOOKUP = "unpacks rows looked up"
 ROUNDS_INPUTS = "unpacks at load, rounds inputs"
 RUNS_AT_2_BITS = "runs at 2 bits"
 RUNS_AT_4_BITS = "runs at 4 bits"
@@ -45,6 +47,7 @@ DECOMPRESSED = "decompressed by Core ML"
 UNKNOWN = "not known"
 BEHAVIOURS = (
     UNPACKS_AT_LOAD,
+    UNPACKS_AT_LOOKUP,
     ROUNDS_INPUTS,
     RUNS_AT_2_BITS,
     RUNS_AT_4_BITS,
@@ -58,15 +61,17 @@ BEHAVIOURS = (
 TESTED = "tested here"
 UNTESTED = "not checked here"
 
-WEIGHTS = ("every", "matrix", "other", "product", "rest")
+WEIGHTS = ("every", "matrix", "other", "product", "lookup", "rest")
 """The kinds of weight that a cell may speak of."""
 
 MEANINGS = {
     "matrix": "what activations are multiplied by in a MatMul, both sizes multiples of 128",
     "other": "every other weight: matrices of other sizes or in a Gemm, convolutions, embeddings",
-    "product": "matrices and pointwise convolutions, their inputs a multiple of 4, or of 32 in groups",
-    "rest": "every other weight: other convolutions, embeddings, pointwise ones with a stride",
+    "product": "matrices and pointwise convolutions, their inputs a multiple of 4, or of 32 with 4 bits",
+    "lookup": "embeddings, their width a multiple of 32",
+    "rest": "every other weight: other convolutions, pointwise ones with a stride, embeddings unless named",
     UNPACKS_AT_LOAD: "packed in the file alone; held and computed in float32",
+    UNPACKS_AT_LOOKUP: "packed in memory too; a row is unpacked, in float32, when it is looked up",
     ROUNDS_INPUTS: "packed in the file alone; inputs are rounded to 8 bits, then computed in float32",
     RUNS_AT_2_BITS: "packed in memory too and multiplied so, the activations rounded to 8 bits",
     RUNS_AT_4_BITS: "packed in memory too and multiplied so, the activations rounded to 8 bits",
@@ -161,11 +166,14 @@ SCHEME_SUPPORT = (
     SchemeSupport(INT4_G32, "every", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT4_G32, "every", "onnxruntime", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT4_G32, "product", "litert", RUNS_AT_4_BITS, TESTED),
+    SchemeSupport(INT4_G32, "lookup", "litert", UNPACKS_AT_LOOKUP, TESTED),
     SchemeSupport(INT4_G32, "rest", "litert", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT4_G32, "every", "coreml", DECOMPRESSED, UNTESTED),
     SchemeSupport(INT4, "every", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT4, "every", "onnxruntime", UNPACKS_AT_LOAD, TESTED),
-    SchemeSupport(INT4, "every", "litert", UNPACKS_AT_LOAD, TESTED),
+    SchemeSupport(INT4, "product", "litert", RUNS_AT_4_BITS, TESTED),
+    SchemeSupport(INT4, "lookup", "litert", UNPACKS_AT_LOOKUP, TESTED),
+    SchemeSupport(INT4, "rest", "litert", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT4, "every", "coreml", DECOMPRESSED, UNTESTED),
     SchemeSupport(INT2, "matrix", "torch", UNPACKS_AT_LOAD, TESTED),
     SchemeSupport(INT2, "matrix", "onnxruntime", RUNS_AT_2_BITS, TESTED),

@@ -34,6 +34,7 @@ VERSIONS = {
     Op.CONV_2D: 3,
     Op.DEPTHWISE_CONV_2D: 3,
     Op.DEQUANTIZE: 6,
+    Op.EMBEDDING_LOOKUP: 4,
     Op.FULLY_CONNECTED: 9,
     Op.MUL: 1,
     Op.QUANTIZE: 2,

@@ -1,10 +1,10 @@
 """Quantized weights in a TFLite model: the bundle's own whole numbers and scales.
 
-A matrix of 2 bits, or of 4 in groups, becomes the weight of a FULLY_CONNECTED, which the runtime multiplies
-as it is stored; a pointwise convolution becomes such an operator, which it is in all but name. Any other
-weight becomes a constant behind a DEQUANTIZE, which the runtime computes once, so that the layer computes in
-float32 on the very numbers that torch has. Float weights are stored in float16 the same way, as the bundle
-has them.
+A matrix of 2 or 4 bits becomes the weight of a FULLY_CONNECTED, which the runtime multiplies as it is stored;
+a pointwise convolution becomes such an operator, which it is in all but name. Rows of an embedding of 4 bits
+are unpacked as they are looked up. Any other weight becomes a constant behind a DEQUANTIZE, which the runtime
+computes once, so that the layer computes in float32 on the very numbers that torch has. Float weights are
+stored in float16 the same way, as the bundle has them.
 """
 
 from __future__ import annotations
@@ -109,11 +109,11 @@ def _store(
     tensor, weight = graph.tensors[index], found.tensor
     if _runs_packed(model, tensor, weight, readers):
         stored = _integers(model, graph, weight.values(), found)
-        if weight.scheme.group_size is not None:
+        if weight.scheme.bits == 4:
             graph.tensors[stored].quantization = _blocks(model, graph, weight)
         for operator, _ in readers:
             operator.inputs[1] = stored
-            _make_matrix_product(model, operator)
+            _let_read_packed(model, operator)
         return []
     if weight.scheme.group_size is not None:
         return _store_groups(model, graph, index, found, readers)
@@ -124,25 +124,29 @@ def _store(
 
 
 def _runs_packed(model: TfliteModel, tensor: Any, weight: QuantizedTensor, readers: Sequence[Reader]) -> bool:
-    """Whether every reader can multiply by the weight as it is stored: 2 bits by channel, 4 in groups."""
+    """Whether every reader can take the weight as it is stored: 2 bits by channel, 4 in blocks of a row."""
     bits, width = weight.scheme.bits, weight.scheme.group_size
     packs = width is None and weight.columns % 4 == 0 if bits == 2 else bits == 4 and _in_blocks(weight)
     return packs and all(
-        position == 1 and _is_matrix_product(model, operator, tensor) for operator, position in readers
+        position == 1 and (_is_matrix_product(model, operator, tensor) or _looks_up(model, operator, bits))
+        for operator, position in readers
     )
 
 
 def _in_blocks(weight: QuantizedTensor) -> bool:
-    """Whether XNNPACK's blockwise products can take the groups: multiples of 32, none shorter."""
-    width = weight.scheme.group_size
-    return width is not None and width % 32 == 0 and weight.columns % width == 0
+    """Whether XNNPACK's blockwise products can take the weight: scales for multiples of 32, no remainder.
+
+    A row with one scale is one block: its scale then takes 2 bytes, where one by channel takes 12.
+    """
+    width = weight.scheme.group_size or weight.columns
+    return width % 32 == 0 and weight.columns % width == 0
 
 
 def _blocks(model: TfliteModel, graph: Any, weight: QuantizedTensor) -> Any:
-    """Quantization parameters of a matrix in groups, whose scales are a tensor of their own."""
+    """Quantization parameters of a matrix in blocks, whose scales are a tensor of their own."""
     details = schema.BlockwiseQuantizationT()
     details.scales = model.add_constant(graph, weight.scale.shape, Type.FLOAT16, weight.scale.tobytes())
-    details.zeroPoints, details.blockSize = -1, weight.scheme.group_size
+    details.zeroPoints, details.blockSize = -1, weight.scheme.group_size or weight.columns
     parameters = schema.QuantizationParametersT()
     parameters.details = details
     parameters.detailsType = schema.QuantizationDetails.BlockwiseQuantization
@@ -158,14 +162,22 @@ def _is_matrix_product(model: TfliteModel, operator: Any, weight: Any) -> bool:
     return bool(weight.shape[1] == weight.shape[2] == 1 and options.strideH == options.strideW == 1)
 
 
-def _make_matrix_product(model: TfliteModel, operator: Any) -> None:
-    if model.operator_kind(operator) == Op.CONV_2D:
+def _looks_up(model: TfliteModel, operator: Any, bits: int) -> bool:
+    return bits == 4 and model.operator_kind(operator) == Op.EMBEDDING_LOOKUP
+
+
+def _let_read_packed(model: TfliteModel, operator: Any) -> None:
+    """Make a matrix product of a convolution, and say which version of the operator reads packed weights."""
+    kind = model.operator_kind(operator)
+    if kind == Op.CONV_2D:
         options = schema.FullyConnectedOptionsT()
         options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
         options.keepNumDims = True
         operator.builtinOptions = options
         operator.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
-    operator.opcodeIndex = model.code(Op.FULLY_CONNECTED)
+    operator.opcodeIndex = model.code(
+        Op.EMBEDDING_LOOKUP if kind == Op.EMBEDDING_LOOKUP else Op.FULLY_CONNECTED
+    )
 
 
 def _store_groups(

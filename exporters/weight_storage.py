@@ -14,7 +14,7 @@ def rounds_activations(stored: Iterable[StoredTensor], target: str) -> bool:
     """Whether layers compute on rounded activations, so that results are near torch's and not the same.
 
     Inputs that the bundle itself rounds may fall to either side of a step; 2-bit matrices of ONNX and TFLite,
-    and 4-bit ones in groups of TFLite, are multiplied by activations of 8 bits.
+    and 4-bit ones of TFLite whose scales stand for multiples of 32, are multiplied by activations of 8 bits.
     """
     for tensor in stored:
         if not isinstance(tensor, QuantizedTensor):
@@ -24,7 +24,7 @@ def rounds_activations(stored: Iterable[StoredTensor], target: str) -> bool:
             return True
         if target in ("onnx", "tflite") and scheme.bits == 2:
             return True
-        if target == "tflite" and scheme.bits == 4 and scheme.group_size is not None:
+        if target == "tflite" and scheme.bits == 4 and (scheme.group_size or tensor.columns) % 32 == 0:
             return True
     return False
 

@@ -26,6 +26,7 @@ from exporters.scheme_support import (
     TESTED,
     TO_FLOAT32_AT_LOAD,
     UNPACKS_AT_LOAD,
+    UNPACKS_AT_LOOKUP,
     SchemeSupport,
 )
 from exporters.tflite_graph import TfliteModel
@@ -168,8 +169,11 @@ class LiteRtRan:
 def litert_runs(row: SchemeSupport, folder: Path) -> Iterator[LiteRtRan]:
     """One layer of every kind that the row speaks of, converted, stored and run."""
     scheme, seed = row.stored_as.scheme, torch.Generator().manual_seed(6)
-    for name, layer, x, is_product in litert_layers(seed):
-        if row.weights != "every" and is_product != (row.weights == "product"):
+    told = {
+        way.weights for way in SCHEME_SUPPORT if (way.stored_as, way.runtime) == (row.stored_as, "litert")
+    }
+    for name, layer, x, kind in litert_layers(seed):
+        if row.weights not in ("every", kind if kind in told else "rest"):
             continue
         if row.stored_as.rounds_inputs and isinstance(layer, torch.nn.Embedding):
             continue
@@ -201,22 +205,22 @@ def litert_runs(row: SchemeSupport, folder: Path) -> Iterator[LiteRtRan]:
         yield LiteRtRan(name, tuple(OPERATOR_NAMES[kind] for kind in kinds), expected, found)
 
 
-def litert_layers(seed: torch.Generator) -> list[tuple[str, torch.nn.Module, torch.Tensor, bool]]:
-    """Name, layer, input, and whether it is a product of every place with one matrix."""
+def litert_layers(seed: torch.Generator) -> list[tuple[str, torch.nn.Module, torch.Tensor, str]]:
+    """Name, layer, input, and in which of the table's words it is."""
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=seed)
 
     convolutions = [
-        ("pointwise", torch.nn.Conv2d(64, 48, 1), True),
-        ("convolution", torch.nn.Conv2d(64, 48, 3, padding=1), False),
-        ("depthwise", torch.nn.Conv2d(64, 64, 5, padding=2, groups=64), False),
-        ("transposed", torch.nn.ConvTranspose2d(64, 32, 2, stride=2), False),
+        ("pointwise", torch.nn.Conv2d(64, 48, 1), "product"),
+        ("convolution", torch.nn.Conv2d(64, 48, 3, padding=1), "rest"),
+        ("depthwise", torch.nn.Conv2d(64, 64, 5, padding=2, groups=64), "rest"),
+        ("transposed", torch.nn.ConvTranspose2d(64, 32, 2, stride=2), "rest"),
     ]
     return [
-        ("linear", torch.nn.Linear(64, 48), draw(3, 64), True),
-        ("embedding", torch.nn.Embedding(40, 64), torch.tensor([[3, 1, 39]], dtype=torch.int32), False),
-        *((name, layer, draw(1, 64, 6, 6), is_product) for name, layer, is_product in convolutions),
+        ("linear", torch.nn.Linear(64, 48), draw(3, 64), "product"),
+        ("embedding", torch.nn.Embedding(40, 64), torch.tensor([[3, 1, 39]], dtype=torch.int32), "lookup"),
+        *((name, layer, draw(1, 64, 6, 6), kind) for name, layer, kind in convolutions),
     ]
 
 
@@ -238,6 +242,13 @@ def litert_runs_packed(row: SchemeSupport, request: pytest.FixtureRequest, folde
         assert "DEQUANTIZE" not in ran.kinds, ran.layer
         # A kernel that unpacked the weight and multiplied in float would agree better.
         assert ROUNDED_DB < sqnr_db(ran.expected, ran.found) < SAME_DB, ran.layer
+
+
+def litert_looks_up(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
+    (ran,) = litert_runs(row, folder)
+    assert "EMBEDDING_LOOKUP" in ran.kinds
+    assert "DEQUANTIZE" not in ran.kinds
+    assert np.array_equal(ran.expected, ran.found)
 
 
 def torch_unpacks(row: SchemeSupport, request: pytest.FixtureRequest, folder: Path) -> None:
@@ -335,6 +346,7 @@ CHECKS: dict[tuple[str, str], Check] = {
     ("litert", UNPACKS_AT_LOAD): litert_unpacks,
     ("litert", TO_FLOAT32_AT_LOAD): litert_unpacks,
     ("litert", ROUNDS_INPUTS): litert_rounds_inputs,
+    ("litert", UNPACKS_AT_LOOKUP): litert_looks_up,
     ("litert", RUNS_AT_2_BITS): litert_runs_packed,
     ("litert", RUNS_AT_4_BITS): litert_runs_packed,
 }

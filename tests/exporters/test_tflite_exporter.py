@@ -224,9 +224,9 @@ SHAPES = {
     ("scheme", "limit"),
     [
         (QuantizationScheme(8), 1e-4),
-        (QuantizationScheme(4), 1e-4),
         (QuantizationScheme(4, "per_group", 16), 1e-4),
-        # Products of groups of 32, and of 2 bits, round their inputs to 8 bits.
+        # Products of 4 bits in groups of 32, or of a whole row, and of 2 bits, round their inputs to 8 bits.
+        (QuantizationScheme(4), 2e-2),
         (QuantizationScheme(4, "per_group", 32), 2e-2),
         (QuantizationScheme(2), 2e-2),
     ],
