@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.base import ExportOptions, Source
+from exporters.base import ExportOptions
+from exporters.conversion import convert_components
 from exporters.golden import GOLDEN_PICTURES, golden_files
 from exporters.parity import (
     EXACT,
@@ -31,13 +32,12 @@ from exporters.weight_storage import rounds_activations
 from mobile_multimodal.backends import Backend
 from mobile_multimodal.backends.fixed_shapes import at_fixed_shapes
 from mobile_multimodal.backends.litert_backend import INTERPRETERS, open_litert_backend
-from mobile_multimodal.backends.torch_backend import load_module, open_torch_backend
+from mobile_multimodal.backends.torch_backend import open_torch_backend
 from mobile_multimodal.bundle import ModelBundle, check_output, save_directory
 from mobile_multimodal.component_specs import component_names
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import GateFailedError, UsageError
 from mobile_multimodal.fixed_sizes import fixed_config, graph_specs
-from mobile_multimodal.manifest import Component
 from mobile_multimodal.model import open_backend
 from mobile_multimodal.quantized_tensor import QuantizedTensor
 from mobile_multimodal.tasks import Runtime
@@ -86,6 +86,7 @@ def export_bundle(
     parity: bool = True,
     pictures: int = PICTURES,
     verify_with: str | None = None,
+    jobs: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExportArtifact:
@@ -93,6 +94,8 @@ def export_bundle(
 
     ``components`` are all of them, or the captioner's two. ``verify_with`` names an interpreter that runs a
     TFLite artifact besides LiteRT's own (``mobile_multimodal.backends.litert_backend.INTERPRETERS``).
+    ``jobs`` components are converted at once (:func:`exporters.conversion.convert_components`); more than one
+    asks of a program that is run as a script that it begins behind ``if __name__ == "__main__"``.
 
     Raises:
         GateFailedError: the artifact does not do what the bundle does; it is kept as ``OUTPUT.rejected``.
@@ -112,18 +115,14 @@ def export_bundle(
     if format_.fixed:  # the ONNX writer takes every scheme that there is
         _check_schemes(bundle, format_)
     tell = progress or _tell_nobody
-    write = format_.converter()
+    format_.converter()  # before any work: what it needs may not be installed
     if verify_with is not None:
-        INTERPRETERS[verify_with]()  # before any work: it may not be installed
+        INTERPRETERS[verify_with]()
     config = fixed_config(whole, chosen.sizes) if fixed else whole
-    networks = {name: load_module(bundle, name) for name in component_names(whole)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "files"
         folder.mkdir()
-        written: list[Component] = []
-        for number, (name, network) in enumerate(networks.items()):
-            tell(f"converting {name}", number, len(networks))
-            written.append(write(Source(bundle, name, network, config), chosen, folder))
+        written = convert_components(bundle, format_, config, chosen, folder, jobs=jobs, tell=tell)
         contents: dict[str, Path | bytes] = {
             str(path.relative_to(folder).as_posix()): path
             for path in sorted(folder.rglob("*"))
@@ -140,7 +139,7 @@ def export_bundle(
             config=config,
             tokenizer=bundle.tokenizer,
             class_names=bundle.class_names,
-            components=tuple(written),
+            components=written,
             tool_versions={tool: importlib.metadata.version(tool) for tool in format_.tools},
             # The float bundle that everything began with, whatever was quantized in between.
             bundle_sha256=bundle.manifest.bundle_sha256 or bundle.sha256,

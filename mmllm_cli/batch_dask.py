@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from mmllm_cli.batch_inputs import BatchItem, Block
-from mmllm_cli.batch_local import interrupts_held
 from mmllm_cli.batch_worker import BatchSetup, Row, run_block
 from mobile_multimodal.errors import ImageError, MissingExtraError, MmllmError, UsageError
 from mobile_multimodal.image import MAX_FILE_BYTES, load_image
+from mobile_multimodal.interrupts import interrupts_held
 
 try:
     from dask import distributed as untyped

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
@@ -13,8 +12,9 @@ from typing import Any
 from mmllm_cli.batch_inputs import Block
 from mmllm_cli.batch_worker import BatchSetup, Row, open_model, run_block
 from mobile_multimodal.errors import MmllmError
+from mobile_multimodal.interrupts import interrupts_held
 
-__all__ = ["LocalEngine", "interrupts_held"]
+__all__ = ["LocalEngine"]
 
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 READY = "ready"
@@ -116,19 +116,6 @@ class LocalEngine:
             )
         self._ready.discard(connection)
         self._start()
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """What is started meanwhile never sees Ctrl-C, which goes to every process of a terminal."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

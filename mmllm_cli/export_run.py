@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environment import usable_cores
 from exporters.base import ExportOptions
 from exporters.export import ExportArtifact, export_bundle
 from exporters.targets import TARGETS, find_target
@@ -45,6 +46,7 @@ class ExportRequest:
     image_input: bool
     pictures: int
     verify_with: str | None
+    jobs: int | None
     parity: bool
     dry_run: bool
     force: bool
@@ -89,6 +91,7 @@ def run_exports(request: ExportRequest) -> int:
                     parity=request.parity,
                     pictures=request.pictures,
                     verify_with=verify_with,
+                    jobs=request.jobs or len(usable_cores()),
                     force=request.force,
                     progress=lambda _, done, total: bar.show(done, total),
                 )
@@ -209,8 +212,9 @@ def _row(
 
 
 def _peak_mib() -> float:
-    """The most memory that this process has held so far."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The most memory that this process, or one that converted for it, has held so far."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    used = max(resource.getrusage(who).ru_maxrss for who in whose)
     return used / MIB if sys.platform == "darwin" else used / 1024
 
 
@@ -238,7 +242,7 @@ def _print(rows: Sequence[Mapping[str, Any]], request: ExportRequest) -> None:
             print_note(f"{row['target']}: nothing was proven (--no-parity)")
         print_note(
             f"{row['output']}: {row['bytes'] / MIB:.1f} MiB with golden vectors, {row['seconds']:.0f} s, "
-            f"peak memory {row['peak_memory_mib']:.0f} MiB"
+            f"peak memory {row['peak_memory_mib']:.0f} MiB a process"
         )
     if request.dry_run:
         print_note("nothing was written (--dry-run)")

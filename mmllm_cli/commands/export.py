@@ -70,6 +70,16 @@ def export(
             "--verify-with", metavar="tensorflow", help="Run TFLite under TensorFlow's interpreter too."
         ),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            max=64,
+            metavar="N",
+            help="Components converted at once, up to 2 GiB each.  [default: one for each core]",
+        ),
+    ] = None,
     no_parity: Annotated[
         bool, typer.Option("--no-parity", help="Do not run what was written; nothing is proven.")
     ] = False,
@@ -96,6 +106,7 @@ def export(
             image_input=image_input,
             pictures=pictures,
             verify_with=verify_with,
+            jobs=jobs,
             parity=not no_parity,
             dry_run=dry_run,
             force=force,

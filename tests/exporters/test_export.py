@@ -304,7 +304,7 @@ def test_a_scheme_that_the_table_does_not_know_is_refused_by_name(
     rules = (QuantizationRule("*", "*", QuantizationScheme(8, "per_group", 64), kinds=("linear",)),)
     recipe = QuantizationRecipe("unheard_of", rules)
     bundle = quantize_bundle(tiny_bundle, recipe, tmp_path / "bundle").bundle
-    monkeypatch.setattr("exporters.export.load_module", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("exporters.conversion.load_module", lambda *_: pytest.fail("work was begun"))
     for target in ("tflite", "coreml"):
         with pytest.raises(UsageError, match=rf"8 bits in groups of 64, which {target} is not known to hold"):
             export_bundle(bundle, target, tmp_path / "artifact")
