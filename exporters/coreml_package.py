@@ -33,19 +33,19 @@ def describe(name: str, spec: Any, image_input: bool, shapes: Sequence[Sequence[
     ``image_input`` makes an image of its pixels; ``shapes`` [1, H, W, 3] are all that they may have, the
     converted one first, where there are several.
     """
-    kinds = coremltools.proto.FeatureTypes_pb2
+    image = coremltools.proto.FeatureTypes_pb2.ImageFeatureType
     description = coremltools.proto.Model_pb2.FunctionDescription(
         name=name, input=spec.description.input, output=spec.description.output
     )
     for given in description.input:
         if given.name != PIXELS:
             continue
-        array, image = given.type.multiArrayType, kinds.ImageFeatureType
+        array = given.type.multiArrayType
         if image_input:
             _, _, height, width = array.shape
-            sizes = [image.ImageSize(height=shape[1], width=shape[2]) for shape in shapes]
             given.type.imageType.CopyFrom(image(width=width, height=height, colorSpace=image.RGB))
-            given.type.imageType.enumeratedSizes.sizes.extend(sizes)
+            for shape in shapes:
+                given.type.imageType.enumeratedSizes.sizes.add(height=shape[1], width=shape[2])
         else:
             for shape in shapes:
                 array.enumeratedShapes.shapes.add(shape=shape)

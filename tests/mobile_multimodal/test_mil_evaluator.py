@@ -138,6 +138,7 @@ def test_an_image_is_taken_as_the_pixels_that_it_holds(tmp_path: Path) -> None:
     (given,) = read_spec(tmp_path / "p.mlpackage").description.input
     image = given.type.imageType
     assert (image.width, image.height, image.colorSpace) == (6, 4, image.RGB)
+    assert not image.HasField("enumeratedSizes")
     inputs = {"pixel_values": np.random.default_rng(1).integers(0, 256, (1, 4, 6, 3), dtype=np.uint8)}
     backend = open_coreml_backend({"image": tmp_path / "p.mlpackage"}, {"image": [graph.spec]})
     found = backend.run("image", inputs)["y"]
