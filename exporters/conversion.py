@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,6 +26,8 @@ from mobile_multimodal.manifest import Component
 __all__ = ["convert_components"]
 
 Tell = Callable[[str, int, int], None]
+PATIENCE_S = 10.0
+"""How long a process that is to end may take over the step that it is at."""
 
 
 def convert_components(
@@ -89,11 +93,18 @@ def _in_processes(
                     written[component.name] = component
                     tell(f"converted {component.name}", len(written), len(names))
     finally:
-        for process in busy.values():
-            if process.pid is not None:
-                process.terminate()
-                process.join()
+        _end([process for process in busy.values() if process.pid is not None])
     return tuple(written[name] for name in names)
+
+
+def _end(processes: Sequence[Any]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(PATIENCE_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 def _answer(connection: Connection, process: Any) -> Component | None:
@@ -122,6 +133,8 @@ def _convert(
     folder: Path,
 ) -> None:
     """What a process does: convert its share, and send what it wrote, or what went wrong."""
+    # Ended so it still gives back the system's semaphores, of which Python would warn on the terminal.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     tempfile.tempdir = str(folder.parent)  # the caller's, which it removes even if this process is ended
     with contextlib.suppress(OSError):  # nobody waits for it any more
         try:
