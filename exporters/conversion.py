@@ -7,7 +7,6 @@ import multiprocessing
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -117,7 +116,7 @@ def _answer(connection: Connection, process: Any) -> Component | None:
             f"a process that converts ended before its time (exit code {process.exitcode})",
             remedy="try --jobs 1",
         ) from None
-    if isinstance(answer, Exception):
+    if isinstance(answer, MmllmError):
         raise answer
     assert answer is None or isinstance(answer, Component)
     return answer
@@ -132,7 +131,7 @@ def _convert(
     options: ExportOptions,
     folder: Path,
 ) -> None:
-    """What a process does: convert its share, and send what it wrote, or what went wrong."""
+    """What a process does: convert its share, and send what it wrote, or which error of ours it met."""
     # Ended so it still gives back the system's semaphores, of which Python would warn on the terminal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     tempfile.tempdir = str(folder.parent)  # the caller's, which it removes even if this process is ended
@@ -144,6 +143,5 @@ def _convert(
                     write(Source(bundle, name, load_module(bundle, name), config), options, folder)
                 )
             connection.send(None)
-        except Exception as exc:  # noqa: BLE001 - it is raised again at the other end
-            exc.add_note("".join(traceback.format_exception(exc)))
+        except MmllmError as exc:  # it is raised again at the other end
             connection.send(exc)

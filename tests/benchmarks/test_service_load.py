@@ -50,7 +50,7 @@ def test_new_pictures_are_never_known() -> None:
 def test_pages_are_read() -> None:
     with LiveService("--workers", "1") as service:
         url = f"http://127.0.0.1:{service.port}"
-        found = load_service(url, seconds=4, connections=1, pages=2, warm_requests=1)
+        found = load_service(url, seconds=15, connections=1, pages=2, warm_requests=1)
         counted = service.get("/metrics")[1]
     assert found.requests > 0
     assert set(found.errors.values()) == {0}

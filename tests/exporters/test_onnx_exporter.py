@@ -167,7 +167,7 @@ def test_two_exports_are_equal_byte_for_byte(
 def test_an_output_that_cannot_be_is_refused_before_any_work(
     tiny_bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporters.export.load_module", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("exporters.conversion.load_module", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(UsageError, match=r"exists .*--force"):
         export_artifact(tiny_bundle, "onnx", tmp_path)
     with pytest.raises(UsageError, match="is the bundle that is exported"):
