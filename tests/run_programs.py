@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.source_tree import ROOT
 
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 def run_program(command: Sequence[str | Path], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
