@@ -50,7 +50,7 @@ def convert_components(
     """
     names = component_names(config)
     if jobs > 1:
-        return _in_processes(bundle.directory, target.name, names, config, options, folder, jobs, tell)
+        return _in_processes(names, (bundle.directory, target.name, config, options, folder), jobs, tell)
     write = target.converter()
     networks = {name: load_module(bundle, name) for name in names}
     written = []
@@ -61,15 +61,9 @@ def convert_components(
 
 
 def _in_processes(
-    directory: Path,
-    target: str,
-    names: Sequence[str],
-    config: ModelConfig,
-    options: ExportOptions,
-    folder: Path,
-    jobs: int,
-    tell: Tell,
+    names: Sequence[str], given: tuple[Any, ...], jobs: int, tell: Tell
 ) -> tuple[Component, ...]:
+    """Convert in processes, to each of which :func:`_convert` is ``given`` the same but for its share."""
     context = multiprocessing.get_context("spawn")
     written: dict[str, Component] = {}
     busy: dict[Connection, Any] = {}
@@ -78,8 +72,7 @@ def _in_processes(
         # A share for each process: a converter takes seconds to import.
         for share in [names[first::jobs] for first in range(min(jobs, len(names)))]:
             ours, theirs = context.Pipe(duplex=False)
-            arguments = (theirs, directory, target, share, config, options, folder)
-            busy[ours] = context.Process(target=_convert, args=arguments, daemon=True)
+            busy[ours] = context.Process(target=_convert, args=(theirs, share, *given), daemon=True)
             with interrupts_held():
                 busy[ours].start()
             theirs.close()
@@ -124,9 +117,9 @@ def _answer(connection: Connection, process: Any) -> Component | None:
 
 def _convert(
     connection: Connection,
+    names: Sequence[str],
     directory: Path,
     target: str,
-    names: Sequence[str],
     config: ModelConfig,
     options: ExportOptions,
     folder: Path,

@@ -16,9 +16,9 @@ __all__ = ["FixedSizes", "fixed_config", "graph_specs"]
 class FixedSizes:
     """Which sizes a component is exported in; what comes smaller is padded to the next.
 
-    ``prefill``: prompt tokens; those of a longer prompt follow one at a time, which is faster up to some 60
-    than a graph of 128. The cache of a decode step holds ``max_positions`` tokens. ``detector``: (height,
-    width), multiples of 32. ``recognizer``: widths, multiples of 8.
+    ``prefill``: prompt tokens; those of a longer prompt follow one at a time, which is sooner than a graph of
+    128 for all but long ones. The cache of a decode step holds ``max_positions`` tokens. ``detector``:
+    (height, width), multiples of 32. ``recognizer``: widths, multiples of 8.
 
     Raises:
         ValueError: a list that is empty or not in ascending order, or sizes that are no such multiples.
