@@ -20,7 +20,7 @@ def test_a_service_is_loaded_and_its_own_figures_agree(capsys: pytest.CaptureFix
     with LiveService("--workers", "1") as service:
         url = f"http://127.0.0.1:{service.port}"
         assert (
-            main([url, "--seconds", "1", "--connections", "2", "--repeated", "80", "--warm", "50", "--json"])
+            main([url, "--seconds", "3", "--connections", "2", "--repeated", "80", "--warm", "300", "--json"])
             == 0
         )
         found = json.loads(capsys.readouterr().out)
@@ -31,10 +31,11 @@ def test_a_service_is_loaded_and_its_own_figures_agree(capsys: pytest.CaptureFix
         )
     # wrk does not count what was under way when its time was up.
     assert found["requests_in_all"] <= float(answered) <= found["requests_in_all"] * 1.5
-    assert found["requests_in_all"] > found["warm_requests"] >= 50
+    assert found["requests_in_all"] > found["warm_requests"] >= 300
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"] <= found["longest_ms"]
     assert set(found["errors"].values()) == {0}
-    assert 40 < found["hits_percent"] < 95
+    # All but one of the fifty known pictures have been seen; so many that a slow machine cannot miss by luck.
+    assert 50 < found["hits_percent"] < 99
     assert found["cpu_ms_per_request"] > 0
     assert found["memory_warm_mib"] > 50
 
