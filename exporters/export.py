@@ -13,7 +13,6 @@ from pathlib import Path
 
 from exporters.base import ExportOptions
 from exporters.conversion import convert_components
-from exporters.golden import GOLDEN_PICTURES, golden_files
 from exporters.parity import (
     EXACT,
     HALF,
@@ -24,23 +23,20 @@ from exporters.parity import (
     compare_tasks,
     run_pictures,
 )
-from exporters.parity_pictures import QUESTIONS, parity_pictures
-from exporters.probes import probe_graphs
+from exporters.parity_pictures import QUESTIONS
+from exporters.reference import Asked, Reference, ask_torch
 from exporters.scheme_support import SCHEME_SUPPORT, StoredAs
 from exporters.targets import ExportTarget, find_target
 from exporters.weight_storage import rounds_activations
 from mobile_multimodal.backends import Backend
-from mobile_multimodal.backends.fixed_shapes import at_fixed_shapes
 from mobile_multimodal.backends.litert_backend import INTERPRETERS, open_litert_backend
-from mobile_multimodal.backends.torch_backend import open_torch_backend
 from mobile_multimodal.bundle import ModelBundle, check_output, save_directory
 from mobile_multimodal.component_specs import component_names
 from mobile_multimodal.config import ModelConfig
 from mobile_multimodal.errors import GateFailedError, UsageError
-from mobile_multimodal.fixed_sizes import fixed_config, graph_specs
+from mobile_multimodal.fixed_sizes import fixed_config
 from mobile_multimodal.model import open_backend
 from mobile_multimodal.quantized_tensor import QuantizedTensor
-from mobile_multimodal.tasks import Runtime
 
 __all__ = ["ExportArtifact", "export_artifact", "export_bundle"]
 
@@ -51,10 +47,14 @@ PICTURES = 32
 
 @dataclass(frozen=True)
 class ExportArtifact:
-    """What was written, verified as it was read back, and the proof: a report for each runtime."""
+    """What was written, verified as it was read back, and the proof: a report for each runtime.
+
+    ``reference`` is what they were compared with, for the next export of the same bundle.
+    """
 
     bundle: ModelBundle
     parity: tuple[ParityReport, ...]
+    reference: Reference | None
 
 
 def export_artifact(
@@ -86,6 +86,7 @@ def export_bundle(
     parity: bool = True,
     pictures: int = PICTURES,
     verify_with: str | None = None,
+    reference: Reference | None = None,
     jobs: int = 1,
     force: bool = False,
     progress: Progress | None = None,
@@ -94,6 +95,7 @@ def export_bundle(
 
     ``components`` are all of them, or the captioner's two. ``verify_with`` names an interpreter that runs a
     TFLite artifact besides LiteRT's own (``mobile_multimodal.backends.litert_backend.INTERPRETERS``).
+    ``reference`` is an earlier export's; torch is asked anew unless bundle, sizes and pictures are the same.
     ``jobs`` components are converted at once (:func:`exporters.conversion.convert_components`); more than one
     asks of a program that is run as a script that it begins behind ``if __name__ == "__main__"``.
 
@@ -145,16 +147,25 @@ def export_bundle(
             bundle_sha256=bundle.manifest.bundle_sha256 or bundle.sha256,
         )
         if not parity:
-            return ExportArtifact(save(output, contents, force=force), ())
+            return ExportArtifact(save(output, contents, force=force), (), reference)
         unproven = save(Path(scratch) / "unproven", contents)
         runtimes = [open_backend(unproven, format_.backend, None)]
         if verify_with is not None:
             graphs = {c.name: c.graphs for c in written}
             files = {c.name: unproven.directory / c.weights for c in written}
             runtimes.append(open_litert_backend(files, graphs, interpreter=verify_with))
-        reports, golden = _prove(bundle, unproven, format_, chosen, runtimes, pictures, tell)
+        asked = Asked(
+            bundle.sha256,
+            unproven.config,
+            chosen.sizes if fixed else None,
+            {component.name: component.graphs for component in written},
+            pictures,
+        )
+        if reference is None or reference.asked != asked:
+            reference = ask_torch(bundle, asked, functools.partial(tell, "asking torch"))
+        reports = _prove(bundle, format_, chosen, runtimes, reference, tell)
         proof = [dataclasses.asdict(report) | {"passed": report.passed} for report in reports]
-        contents |= {**golden, "parity.json": (json.dumps(proof, indent=1) + "\n").encode()}
+        contents |= {**reference.golden, "parity.json": (json.dumps(proof, indent=1) + "\n").encode()}
         failed = [report for report in reports if not report.passed]
         if failed:
             save(rejected, contents, force=True)
@@ -163,7 +174,7 @@ def export_bundle(
                 f"does: {failed[0].first_failure()}",
                 remedy=f"it is kept as {rejected}",
             )
-        return ExportArtifact(save(output, contents, force=force), reports)
+        return ExportArtifact(save(output, contents, force=force), reports, reference)
 
 
 def _check_schemes(bundle: ModelBundle, target: ExportTarget) -> None:
@@ -198,45 +209,27 @@ def _chosen_config(bundle: ModelBundle, components: Sequence[str]) -> ModelConfi
 
 def _prove(
     bundle: ModelBundle,
-    artifact: ModelBundle,
     target: ExportTarget,
     options: ExportOptions,
     runtimes: Sequence[Backend],
-    count: int,
+    reference: Reference,
     tell: Progress,
-) -> tuple[tuple[ParityReport, ...], dict[str, bytes]]:
-    """Compare the artifact with torch; golden vectors come from the same run of the reference."""
-    torch_backend = open_torch_backend(bundle)
-    sized: Callable[[Backend], Backend] = lambda backend: backend  # noqa: E731 - one of two
-    if target.fixed or options.static:
-        graphs = graph_specs(artifact.config, options.sizes)
-        sized = functools.partial(at_fixed_shapes, graphs=graphs)
-    names = functools.cache(lambda label: tuple(bundle.tokenizer.encode(bundle.class_names[label])))
-    reference = Runtime(artifact.config, bundle.tokenizer, torch_backend, names)
-    shown = parity_pictures(max(4, count))
-    # Two photos and a page, which is the last.
-    chosen = [*shown[: GOLDEN_PICTURES - 1], shown[-1]]
-    graphs_of = {component.name: component.graphs for component in artifact.manifest.components}
-    golden, shown_calls = golden_files(reference, chosen, sized, graphs_of)
-    calls = [*shown_calls, *probe_graphs(sized(torch_backend), graphs_of, shown_calls)]
+) -> tuple[ParityReport, ...]:
+    """Compare what every runtime makes of the artifact with what torch made of the bundle."""
     limits = _limits(bundle, target, options)
-    expected = run_pictures(
-        dataclasses.replace(reference, backend=sized(torch_backend)),
-        shown,
-        QUESTIONS,
-        lambda done, total: tell("asking torch", done, total),
-    )
+    sources = [picture.source for picture in reference.pictures]
     reports = []
     for backend in runtimes:
-        watch = functools.partial(tell, f"asking {backend.name}")
-        said = run_pictures(
-            Runtime(artifact.config, bundle.tokenizer, backend, names), shown, QUESTIONS, watch
+        outputs = compare_outputs(reference.calls, backend, limits)
+        texts = run_pictures(
+            dataclasses.replace(reference.runtime, backend=backend),
+            reference.pictures,
+            QUESTIONS,
+            functools.partial(tell, f"asking {backend.name}"),
         )
-        tasks = compare_tasks(expected, said, [picture.source for picture in shown], limits)
-        reports.append(
-            ParityReport(backend.name, limits, compare_outputs(calls, backend, limits), tasks, target.notes)
-        )
-    return tuple(reports), golden
+        tasks = compare_tasks(reference.texts, texts, sources, limits)
+        reports.append(ParityReport(backend.name, limits, outputs, tasks, target.notes))
+    return tuple(reports)
 
 
 def _limits(bundle: ModelBundle, target: ExportTarget, options: ExportOptions) -> Limits:

@@ -74,6 +74,7 @@ def run_exports(request: ExportRequest) -> int:
         for folder in outputs.values():
             check_output(folder, force=request.force)
     rows = []
+    reference = None
     with _source(request) as (source, options):
         for name in targets:
             if request.dry_run:
@@ -91,10 +92,12 @@ def run_exports(request: ExportRequest) -> int:
                     parity=request.parity,
                     pictures=request.pictures,
                     verify_with=verify_with,
+                    reference=reference,
                     jobs=request.jobs or len(usable_cores()),
                     force=request.force,
                     progress=lambda _, done, total: bar.show(done, total),
                 )
+            reference = artifact.reference
             rows.append(_row(source, name, outputs[name], options, artifact, time.monotonic() - began))
     if request.as_json:
         print_json({"artifacts": rows})

@@ -52,6 +52,37 @@ def test_the_proof_lies_in_the_artifact(proven: ModelBundle) -> None:
     assert {"parity.json", "golden/golden.json"} <= proven.manifest.files.keys()
 
 
+def test_torch_is_asked_once_for_targets_of_the_same_sizes(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    static = ExportOptions(static=True)
+    first = export_bundle(tiny_bundle, "onnx", tmp_path / "onnx", static, pictures=4).reference
+    assert first is not None
+    again = export_bundle(tiny_bundle, "tflite", tmp_path / "tflite", pictures=4, reference=first)
+    assert again.reference is first
+    assert [report.passed for report in again.parity] == [True]
+    index = "golden/golden.json"
+    files = [(tmp_path / target / index).read_bytes() for target in ("onnx", "tflite")]
+    assert files[0] == files[1] == first.golden[index]
+
+
+@pytest.mark.parametrize("other", ["sizes", "pictures", "bundle"])
+def test_torch_is_asked_anew_where_anything_differs(
+    tiny_bundle: ModelBundle, tmp_path: Path, other: str
+) -> None:
+    options = ExportOptions(static=True)
+    first = export_bundle(tiny_bundle, "onnx", tmp_path / "first", options, pictures=4).reference
+    bundle, pictures = tiny_bundle, 4
+    if other == "sizes":
+        options = ExportOptions()
+    elif other == "pictures":
+        pictures = 5
+    else:
+        bundle = quantize_bundle(tiny_bundle, load_recipe("int8"), tmp_path / "int8").bundle
+    again = export_bundle(bundle, "onnx", tmp_path / "again", options, pictures=pictures, reference=first)
+    assert again.reference is not None
+    assert again.reference is not first
+    assert len(again.reference.pictures) == pictures
+
+
 def test_golden_vectors_are_what_the_bundle_does(proven: ModelBundle, tiny_bundle: ModelBundle) -> None:
     folder = proven.directory / "golden"
     index = json.loads((folder / "golden.json").read_text("utf-8"))
