@@ -96,10 +96,15 @@ def store_weights(model: TfliteModel, tensors: Mapping[str, StoredTensor], *, ha
 
 def _with_scales(found: _Found) -> _Found:
     weight = found.tensor
-    if weight.scheme.group_size is None:
+    if not _in_groups(weight):
         return _Found(found.name, weight, found.order, scales_of(weight.scale, found.axis))
     # One scale for each group, multiplied in the graph: as parameters of the tensor they would take 12 bytes.
     return _Found(found.name, weight, found.order, scales_of(np.ones(1), 0))
+
+
+def _in_groups(weight: QuantizedTensor) -> bool:
+    """Whether a channel has several scales. One is a parameter of the tensor, which takes no operator."""
+    return weight.scheme.groups(weight.columns) > 1
 
 
 def _store(
@@ -115,7 +120,7 @@ def _store(
             operator.inputs[1] = stored
             _let_read_packed(model, operator)
         return []
-    if weight.scheme.group_size is not None:
+    if _in_groups(weight):
         return _store_groups(model, graph, index, found, readers)
     values = from_channels(weight.values(), weight.shape, weight.axis).transpose(found.order)
     # A pointwise convolution may have become a matrix, whose channels come first as well.

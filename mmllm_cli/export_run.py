@@ -241,10 +241,11 @@ def _print(rows: Sequence[Mapping[str, Any]], request: ExportRequest) -> None:
             )
             notes = "".join(f"; {note}" for note in report["notes"])
             print_note(f"{row['target']} under {report['runtime']}: equal to torch: {tasks}{notes}")
-        if not row.get("parity"):
+        golden = " with golden vectors" if row.get("parity") else ""
+        if not golden:
             print_note(f"{row['target']}: nothing was proven (--no-parity)")
         print_note(
-            f"{row['output']}: {row['bytes'] / MIB:.1f} MiB with golden vectors, {row['seconds']:.0f} s, "
+            f"{row['output']}: {row['bytes'] / MIB:.1f} MiB{golden}, {row['seconds']:.0f} s, "
             f"peak memory {row['peak_memory_mib']:.0f} MiB a process"
         )
     if request.dry_run:
